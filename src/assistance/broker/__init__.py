@@ -1,0 +1,1 @@
+"""Carries hints from the relay to the consumers; what may be relied on is in `contract`."""

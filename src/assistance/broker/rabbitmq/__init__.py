@@ -1,0 +1,1 @@
+"""The broker contract on RabbitMQ; the only place that knows pika."""

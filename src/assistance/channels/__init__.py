@@ -1,0 +1,1 @@
+"""Ways to reach people: one file per type, found through `registry`; the rules are in `contract`."""

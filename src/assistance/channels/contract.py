@@ -1,0 +1,101 @@
+"""What the flow may rely on from a channel type, and what a channel type may rely on.
+
+Every type passes the suite in tests/contract/test_channels.py. docs/adding-a-channel.md walks through writing one.
+A channel type reaches neither the database nor the broker, and its library never retries on its own: the retry
+belongs to the delivery row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from assistance.domain.outcome import Lookup, Outcome
+from assistance.domain.request import AssistanceRequest
+from assistance.runtime.clock import Deadline
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Capabilities:
+    """What a channel type can do, stated honestly."""
+
+    lookup: bool = False
+    update: bool = False
+    max_text: int = 4_000  # characters of customer text that one message can carry
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class View:
+    """What a message is made of: the request, the event told, and how late the telling is."""
+
+    request: AssistanceRequest
+    event_version: int
+    late_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rendered:
+    """A message ready to be sent: one plain line of text, and the provider's own form (JSON values only)."""
+
+    text: str
+    content: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeliveryKey:
+    """What makes a send recognisable at the provider: the same delivery and series always give the same key."""
+
+    delivery_id: UUID
+    series: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Health:
+    """What a check found; `problems` is empty when the channel can deliver, else one sentence each."""
+
+    problems: tuple[str, ...] = ()
+
+
+class Channel(Protocol):
+    """A configured channel: built once from its options, used by several threads at once."""
+
+    @property
+    def destination(self) -> Mapping[str, Any]:
+        """Where messages go when a delivery names no destination of its own (JSON values only)."""
+
+    def render(self, view: View) -> Rendered:
+        """Turn the view into a message. Pure: no I/O, no clock, never raises for any accepted request."""
+
+    def send(self, rendered: Rendered, destination: Mapping[str, Any], key: DeliveryKey, deadline: Deadline) -> Outcome:
+        """Send once, ending by the deadline, and say what happened; never raises for what a provider does.
+
+        `Unknown` is right exactly when the message may have arrived although no clear answer came.
+        """
+
+    def lookup(self, destination: Mapping[str, Any], key: DeliveryKey, since: datetime, deadline: Deadline) -> Lookup:
+        """Ask the provider whether the message with this key arrived at or after `since`.
+
+        A type without the capability answers `CannotTell` with `look_again` false.
+        """
+
+    def check(self, deadline: Deadline) -> Health:
+        """Prove that the channel could deliver now (credentials, scopes, destination), without people noticing."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChannelType:
+    """What a channel type registers.
+
+    `options` is the pydantic model of its part of the TOML table (everything but the keys common to all types); it
+    forbids unknown keys and resolves secrets with `channels.options.Secret`. `build` may not do I/O.
+    """
+
+    name: str
+    capabilities: Capabilities
+    options: type[BaseModel]
+    build: Callable[[Any], Channel]

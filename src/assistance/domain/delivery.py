@@ -1,0 +1,42 @@
+"""A delivery tells one event of a request to one destination of one channel."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class DeliveryState(StrEnum):
+    """`pending → sending → delivered | pending (retry) | unknown | dead`; see docs/flow.md."""
+
+    PENDING = "pending"
+    SENDING = "sending"
+    UNKNOWN = "unknown"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing more will happen by itself; a finished delivery carries no `check_at`."""
+        return self in FINISHED
+
+
+FINISHED = frozenset({DeliveryState.DELIVERED, DeliveryState.DEAD, DeliveryState.CANCELLED})
+
+
+class Purpose(StrEnum):
+    """Why the delivery exists."""
+
+    NOTIFY = "notify"
+    FOLLOW_UP = "follow_up"
+    CALLBACK = "callback"
+
+
+class AttemptOutcome(StrEnum):
+    """How one try ended; `sending` is written and committed before the call."""
+
+    SENDING = "sending"
+    DELIVERED = "delivered"
+    RETRY_LATER = "retry_later"
+    REJECTED = "rejected"
+    UNKNOWN = "unknown"

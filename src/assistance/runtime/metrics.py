@@ -1,0 +1,105 @@
+"""Every metric of the project, in one place, and the small server that shows them.
+
+The API runs several worker processes; `PROMETHEUS_MULTIPROC_DIR`, which `assistance api` sets for them, makes every
+scrape show the sum. Gauges that describe the database are read from it at the scrape (`status.gauges`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+
+_LATENCIES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 86400)
+
+http_requests = Counter("http_requests", "Answers of the API.", ["status"])
+http_request_seconds = Histogram("http_request_duration_seconds", "From the first header to the answer.")
+db_write_seconds = Histogram("db_write_duration_seconds", "One writing transaction, with its retries.")
+db_pool_in_use = Gauge("assistance_db_pool_in_use", "Database connections checked out.", multiprocess_mode="livesum")
+active_workers = Gauge(
+    "assistance_active_workers", "Consumer threads busy with a delivery.", ["channel"], multiprocess_mode="livesum"
+)
+outbox_publish = Counter("assistance_outbox_publish", "Outbox rows published.", ["outcome"])
+relay_state = Gauge("assistance_relay_ready", "1 while the relay's broker connection is READY.")
+delivery = Counter("assistance_delivery", "Attempts and look-ups that ended.", ["channel", "outcome"])
+delivery_end_to_end = Histogram(
+    "assistance_delivery_end_to_end_seconds", "From accepted to delivered.", ["channel"], buckets=_LATENCIES
+)
+delivery_duplicates = Counter("assistance_delivery_duplicates", "Hints with nothing to do.", ["reason"])
+delivery_lease_lost = Counter("assistance_delivery_lease_lost", "Results of holders whose lease had been taken.")
+circuit_breaker_state = Gauge(
+    "circuit_breaker_state", "0 closed, 1 open, 2 half-open.", ["channel"], multiprocess_mode="mostrecent"
+)
+conciliation_repaired = Counter("assistance_conciliation_repaired", "Stragglers re-armed.", ["channel"])
+dead_letters_recorded = Counter("assistance_dead_letters_recorded", "Messages drained from the DLQ.", ["reason"])
+handler_failures = Counter("assistance_handler_failures", "Messages whose handling raised an unexpected error.")
+
+
+class LazyCollector:
+    """A collector whose metrics are read at the scrape."""
+
+    def __init__(self, read: Callable[[], Iterable[Metric]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics as they are now."""
+        return self._read()
+
+
+def exposition(*extra: LazyCollector) -> tuple[bytes, str]:
+    """The text of a scrape and its content type, over all worker processes of the API where there are several."""
+    registry = REGISTRY
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library leaves it untyped
+    body = generate_latest(registry)
+    for collector in extra:
+        one = CollectorRegistry(auto_describe=False)
+        one.register(collector)
+        body += generate_latest(one)
+    return body, CONTENT_TYPE_LATEST
+
+
+def serve_metrics(host: str, port: int, *extra: LazyCollector, alive: Callable[[], bool]) -> ThreadingHTTPServer:
+    """Serve `/metrics` and `/livez` from a thread; `/livez` is 503 once `alive` says no. `port` 0 picks a free one."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/metrics":
+                body, kind = exposition(*extra)
+                self._answer(200, body, kind)
+            elif self.path == "/livez":
+                healthy = alive()
+                body = json.dumps({"status": "ok" if healthy else "stuck"}).encode()
+                self._answer(200 if healthy else 503, body, "application/json")
+            else:
+                self._answer(404, b"", "text/plain")
+
+        def _answer(self, http_status: int, body: bytes, content_type: str) -> None:
+            self.send_response(http_status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Scrapes are not worth a log line."""
+
+    server = ThreadingHTTPServer((host, port), Handler)
+    server.daemon_threads = True
+    Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    return server

@@ -1,0 +1,202 @@
+"""The one way to reach PostgreSQL: transactions with a deadline, and errors of ours instead of the driver's."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import psycopg
+import sqlalchemy
+from sqlalchemy import Connection, event, exc
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.pool import QueuePool
+
+from assistance.domain.errors import CommitUnknown, DatabaseUnavailable, SchemaMismatch, SettingsError
+from assistance.runtime.clock import Deadline, sleep
+from assistance.runtime.metrics import db_write_seconds
+from assistance.runtime.watchdog import shut_socket, watchdog
+from assistance.storage.tables import SCHEMA_REVISION
+
+#: SQLSTATE classes and codes that time or an operator mends: the server is away, full, read-only or overloaded.
+_UNAVAILABLE_CLASSES = ("08", "53", "57", "58")
+_UNAVAILABLE_CODES = ("25006", "55P03", "40001", "40P01")
+#: Serialisation failure and deadlock: the same transaction, run again, usually succeeds.
+_TRY_AGAIN_CODES = ("40001", "40P01")
+_TRIES = 3
+_PAUSE_SECONDS = 0.05
+
+Result = TypeVar("Result")
+
+
+class Database:
+    """A pool of connections to one PostgreSQL installation.
+
+    Thread-safe; one per process. Every transaction ends by its deadline, also when the server goes silent: no driver
+    time-out ends a call to a silent server, so a watchdog shuts the socket down.
+    """
+
+    def __init__(
+        self, url: str, *, deadline_seconds: float = 30.0, pool_size: int = 10, application: str = "assistance"
+    ) -> None:
+        self._deadline_seconds = deadline_seconds
+        patience = max(1, round(deadline_seconds * 0.4))
+        self._engine = sqlalchemy.create_engine(
+            driver_url(url),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=patience,
+            pool_use_lifo=True,
+            connect_args={
+                "connect_timeout": patience,
+                "application_name": application,
+                "options": "-c timezone=UTC -c idle_in_transaction_session_timeout=15s",
+                # Prepared statements would break behind a transaction-pooling proxy for a gain we did not measure.
+                "prepare_threshold": None,
+            },
+        )
+        event.listen(self._engine, "checkout", _refuse_dead_connection)
+
+    @contextlib.contextmanager
+    def transaction(self, deadline: Deadline | None = None) -> Iterator[Connection]:
+        """A transaction: committed when the block ends, rolled back when it raises.
+
+        Raises `DatabaseUnavailable` when the server is away, silent or refuses work, and `CommitUnknown` when contact
+        was lost while committing. Other database errors are bugs and pass through.
+        """
+        deadline = deadline or Deadline.after(self._deadline_seconds)
+        committing = False
+        with _translated(lambda: committing):
+            with self._engine.connect() as connection:
+                with watchdog.at(deadline, _cut(connection)):
+                    with connection.begin() as transaction:
+                        yield connection
+                        committing = True
+                        transaction.commit()
+
+    def run(self, work: Callable[[Connection], Result], deadline: Deadline | None = None) -> Result:
+        """Run `work` in a transaction; again, twice at most and 50 ms apart, on a deadlock or serialisation failure."""
+        for last in (False,) * (_TRIES - 1) + (True,):
+            try:
+                with db_write_seconds.time(), self.transaction(deadline) as connection:
+                    return work(connection)
+            except DatabaseUnavailable as error:
+                if last or sqlstate(error.__cause__) not in _TRY_AGAIN_CODES:
+                    raise
+                sleep(_PAUSE_SECONDS)
+        raise AssertionError("unreachable")
+
+    def check(self, deadline: Deadline | None = None) -> None:
+        """Prove that the database answers and holds our schema.
+
+        Raises `DatabaseUnavailable` or `SchemaMismatch`.
+        """
+        with self.transaction(deadline) as connection:
+            found = schema_revision(connection)
+        if found != SCHEMA_REVISION:
+            raise SchemaMismatch(
+                f"The database's schema is at {found or 'nothing yet'}, this program needs {SCHEMA_REVISION}: "
+                + ("run `assistance migrate`." if found is None or found < SCHEMA_REVISION else "run a newer program.")
+            )
+
+    def pool_in_use(self) -> int:
+        """How many connections are checked out now."""
+        pool = self._engine.pool
+        return pool.checkedout() if isinstance(pool, QueuePool) else 0
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        self._engine.dispose()
+
+
+def schema_revision(connection: Connection) -> str | None:
+    """The Alembic revision that the database is at, or none."""
+    if connection.scalar(sqlalchemy.text("SELECT to_regclass('alembic_version')")) is None:
+        return None
+    revision: str | None = connection.scalar(sqlalchemy.text("SELECT version_num FROM alembic_version"))
+    return revision
+
+
+def driver_url(url: str) -> URL:
+    """The URL as SQLAlchemy wants it, with psycopg 3 as the driver.
+
+    Several hosts may be named (`postgresql://a:5432,b:5432/name`), as libpq allows. Raises `SettingsError`.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme.split("+")[0] not in ("postgresql", "postgres"):
+        raise SettingsError("ASSISTANCE_DATABASE_URL is wrong: it starts with postgresql://.")
+    authority, slash, path = rest.partition("/")
+    credentials, at, hosts = authority.rpartition("@")
+    pairs = [host.partition(":") for host in hosts.split(",")] if "," in hosts else []
+    try:
+        parsed = make_url(f"postgresql+psycopg://{credentials}{at}{'' if pairs else hosts}{slash}{path}")
+    except (exc.ArgumentError, ValueError) as error:
+        raise SettingsError("ASSISTANCE_DATABASE_URL is wrong: it is not a URL.") from error
+    if pairs:
+        query = {"host": ",".join(p[0] for p in pairs), "port": ",".join(p[2] or "5432" for p in pairs)}
+        parsed = parsed.update_query_dict(query)
+    return parsed
+
+
+def raw_connection(url: str) -> psycopg.Connection[Any]:
+    """An autocommit connection outside the pool, for LISTEN, NOTIFY and advisory locks.
+
+    Raises `DatabaseUnavailable`.
+    """
+    parsed = driver_url(url)
+    query = {key: value for key, value in parsed.query.items() if isinstance(value, str)}
+    parameters: dict[str, Any] = {
+        "host": parsed.host,
+        "port": parsed.port,
+        "user": parsed.username,
+        "password": parsed.password,
+        "dbname": parsed.database,
+        "connect_timeout": 5,
+        **query,
+    }
+    try:
+        return psycopg.connect(
+            **{key: value for key, value in parameters.items() if value is not None}, autocommit=True
+        )
+    except psycopg.OperationalError as error:
+        raise DatabaseUnavailable("The database cannot be reached.") from error
+
+
+def sqlstate(error: BaseException | None) -> str | None:
+    """The five-character code that PostgreSQL gave for an error, if there is one."""
+    original = getattr(error, "orig", error)
+    return getattr(original, "sqlstate", None)
+
+
+@contextlib.contextmanager
+def _translated(committing: Callable[[], bool]) -> Iterator[None]:
+    try:
+        yield
+    except exc.TimeoutError as error:
+        raise DatabaseUnavailable("Every database connection is in use.") from error
+    except exc.DBAPIError as error:
+        code = sqlstate(error) or ""
+        lost = error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError)
+        if committing() and lost and code not in _TRY_AGAIN_CODES:
+            raise CommitUnknown from error
+        if lost or code[:2] in _UNAVAILABLE_CLASSES or code in _UNAVAILABLE_CODES:
+            raise DatabaseUnavailable(f"The database is unavailable{f' ({code})' if code else ''}.") from error
+        raise
+
+
+def _cut(connection: Connection) -> Callable[[], None]:
+    driver: Any = connection.connection.driver_connection
+
+    def cut() -> None:
+        shut_socket(driver.pgconn.socket)
+
+    return cut
+
+
+def _refuse_dead_connection(driver: Any, _record: Any, _proxy: Any) -> None:
+    """A pooled connection whose socket became readable while idle was closed by the server: take another one."""
+    poll = select.poll()
+    poll.register(driver.pgconn.socket, select.POLLIN | select.POLLERR | select.POLLHUP)
+    if driver.closed or poll.poll(0):
+        raise exc.DisconnectionError("closed by the server while idle")
