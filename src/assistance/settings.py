@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     request_deadline_seconds: Seconds = 5
     workers_per_channel: Annotated[int, Field(ge=1, le=256)] = 8
     outbox_limit: Annotated[int, Field(ge=1)] = 1_000_000
+    keep_requests_days: Annotated[int, Field(ge=1)] = Field(default=90, description="counted from their end")
+    keep_attempts_days: Annotated[int, Field(ge=1)] = 30
+    keep_dead_letters_days: Annotated[int, Field(ge=1)] = Field(default=90, description="counted once resolved")
     sandbox_url: str | None = Field(default=None, description="Where the sandbox answers; shows /sandbox when set.")
     sentry_dsn: SecretStr | None = Field(default=None, description="Reports crashes; needs the extra `sentry`.")
 
@@ -73,6 +76,11 @@ def environment_with(**values: str | float | Path | None) -> dict[str, str]:
         if value is not None:
             environment[variable] = str(value)
     return environment
+
+
+def share_with_children(variable: str, value: str) -> None:
+    """Set a variable that is no setting of ours for this process and its children."""
+    os.environ[variable] = value
 
 
 def read_secret(reference: str) -> str:

@@ -82,7 +82,7 @@ class Answer(StrEnum):
 
     ACK = "ack"  # done with: it leaves the queue
     REJECT = "reject"  # will never succeed: it goes to the dead letter queue
-    LEAVE = "leave"  # nothing is said: the broker gives it to somebody else once this connection ends
+    LEAVE = "leave"  # nothing is said: it is given to somebody else once this queue is paused or the connection ends
 
 
 Handler = Callable[[Received], Answer]
@@ -114,6 +114,16 @@ class Subscriber(Protocol):
 
     def start(self, subscriptions: Sequence[Subscription]) -> None:
         """Begin to receive; returns at once, also while the broker is away."""
+
+    def pause(self, queue: str) -> None:
+        """Stop consuming one queue: once this returns, no handler begins a message of it.
+
+        What was received and not begun, or left by its handler, goes back to the broker; handlers in hand end as
+        usual. It lasts over reconnects, may be called before `start` and twice, and does not change the state.
+        """
+
+    def resume(self, queue: str) -> None:
+        """Consume a paused queue again; does nothing to one that is not paused."""
 
     def stop(self, timeout_seconds: float) -> bool:
         """Take no new messages, wait for the handlers in hand, then close.

@@ -49,3 +49,11 @@ class IdempotencyKeyReused(AssistanceError):
 
 class NotReplayable(AssistanceError):
     """This dead letter cannot be replayed."""
+
+
+class OutboxFull(AssistanceError):
+    """Too many deliveries of this topic's channels wait already; try again later."""
+
+    def __init__(self, retry_after_seconds: float) -> None:
+        super().__init__()
+        self.retry_after_seconds = retry_after_seconds

@@ -41,12 +41,13 @@ delivery_end_to_end = Histogram(
 )
 delivery_duplicates = Counter("assistance_delivery_duplicates", "Hints with nothing to do.", ["reason"])
 delivery_lease_lost = Counter("assistance_delivery_lease_lost", "Results of holders whose lease had been taken.")
-circuit_breaker_state = Gauge(
-    "circuit_breaker_state", "0 closed, 1 open, 2 half-open.", ["channel"], multiprocess_mode="mostrecent"
-)
 conciliation_repaired = Counter("assistance_conciliation_repaired", "Stragglers re-armed.", ["channel"])
 dead_letters_recorded = Counter("assistance_dead_letters_recorded", "Messages drained from the DLQ.", ["reason"])
 handler_failures = Counter("assistance_handler_failures", "Messages whose handling raised an unexpected error.")
+
+
+#: Whether a process still makes progress.
+Alive = Callable[[], bool]
 
 
 class LazyCollector:
@@ -74,7 +75,7 @@ def exposition(*extra: LazyCollector) -> tuple[bytes, str]:
     return body, CONTENT_TYPE_LATEST
 
 
-def serve_metrics(host: str, port: int, *extra: LazyCollector, alive: Callable[[], bool]) -> ThreadingHTTPServer:
+def serve_metrics(host: str, port: int, *extra: LazyCollector, alive: Alive) -> ThreadingHTTPServer:
     """Serve `/metrics` and `/livez` from a thread; `/livez` is 503 once `alive` says no. `port` 0 picks a free one."""
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,0 +1,46 @@
+"""The `Idempotency-Key` header: its syntax, and the fingerprint of the call that it comes with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any
+
+from assistance.api.problems import IDEMPOTENCY_KEY_INVALID, Problem
+from assistance.domain.answers import IdempotencyKey
+
+MAX_KEY_CHARACTERS = 255
+#: A string of RFC 8941: printable ASCII in quotes, where only quote and backslash are escaped.
+_QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
+#: A token of RFC 8941, which may also start with a digit: many clients send a bare UUID.
+_BARE = re.compile(r"[A-Za-z0-9*][A-Za-z0-9!#$%&'*+\-.^_`|~:/]*")
+_ESCAPED = re.compile(r'\\(["\\])')
+
+
+def parse_key(header: str) -> str:
+    """The key in a header's value. Servers join repeated headers with a comma, which no bare key may hold.
+
+    Raises `Problem` (idempotency-key-invalid).
+    """
+    header = header.strip(" \t")
+    if quoted := _QUOTED.fullmatch(header):
+        key = _ESCAPED.sub(r"\1", quoted[1])
+    else:
+        key = header if _BARE.fullmatch(header) else ""
+    if not 1 <= len(key) <= MAX_KEY_CHARACTERS:
+        raise Problem(
+            IDEMPOTENCY_KEY_INVALID,
+            f'Send one key of 1 to {MAX_KEY_CHARACTERS} printable ASCII characters, as "key" or as a bare token.',
+        )
+    return key
+
+
+def key_for(header: str, method: str, path: str, body: Any) -> IdempotencyKey:
+    """The key together with what it stands for: method, path and the meaning of the body.
+
+    The order of members and white space between them do not matter; everything else does. Raises `Problem`.
+    """
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    fingerprint = hashlib.sha256(f"{method}\n{path}\n{canonical}".encode()).digest()
+    return IdempotencyKey(value=parse_key(header), fingerprint=fingerprint)

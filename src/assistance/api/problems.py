@@ -1,0 +1,235 @@
+"""Every refusal of the API: its stable code, its HTTP status, what it means and what to do (RFC 9457).
+
+The same registry makes the answers, the pages at `/problems/<code>` and docs/problems.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+CONTENT_TYPE = "application/problem+json"
+#: Input is never repeated at greater length than this, in characters.
+LONGEST_ECHO = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProblemType:
+    """One kind of refusal. `retryable` says that the same call may succeed later, unchanged."""
+
+    code: str
+    title: str
+    http_status: int
+    meaning: str
+    remedy: str
+    retryable: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FieldError:
+    """What is wrong with one member of the body, found by its JSON pointer (RFC 6901)."""
+
+    pointer: str
+    code: str
+    message: str
+
+
+class Problem(Exception):
+    """A refusal on its way to the caller."""
+
+    def __init__(
+        self,
+        kind: ProblemType,
+        detail: str,
+        *,
+        errors: Sequence[FieldError] = (),
+        allowed: Sequence[str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+        self.errors = tuple(errors)
+        self.allowed = allowed
+        self.headers = dict(headers or {})
+
+    def document(self, *, path: str, request_id: str) -> dict[str, Any]:
+        """The members of the problem document."""
+        document: dict[str, Any] = {
+            "type": f"/problems/{self.kind.code}",
+            "title": self.kind.title,
+            "status": self.kind.http_status,
+            "detail": self.detail,
+            "code": self.kind.code,
+            "retryable": self.kind.retryable,
+            "request_id": request_id,
+        }
+        instance = quote(path, safe="/:@!$&'()*+,;=~")
+        # A path that starts with two slashes would be a reference to somebody else's host.
+        if len(instance) <= LONGEST_ECHO and not instance.startswith("//"):
+            document["instance"] = instance
+        if self.errors:
+            document["errors"] = [
+                {"pointer": error.pointer, "code": error.code, "message": error.message} for error in self.errors
+            ]
+        if self.allowed is not None:
+            document["allowed"] = list(self.allowed)
+        return document
+
+
+def shown(text: str) -> str:
+    """Input as it may be repeated to its sender: one short quoted piece, control characters escaped."""
+    cut = text if len(text) <= LONGEST_ECHO - 4 else text[: LONGEST_ECHO - 5] + "…"
+    printable = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in cut)
+    return f"'{printable}'"
+
+
+BAD_REQUEST = ProblemType(
+    code="bad-request",
+    title="The request is not valid HTTP",
+    http_status=400,
+    meaning="Something in the request line or the headers cannot be understood, such as a missing Host.",
+    remedy="Send the request with a maintained HTTP library and do not build headers by hand.",
+)
+MALFORMED_JSON = ProblemType(
+    code="malformed-json",
+    title="The body is not valid JSON",
+    http_status=400,
+    meaning="The body is not one JSON value in UTF-8. A byte order mark, a repeated member name, NaN, Infinity, a "
+    "number of more than 100 characters and nesting deeper than 16 levels are refused as well.",
+    remedy="Let a JSON library write the body and send it as UTF-8. The detail says what was found, and where.",
+)
+BODY_TRUNCATED = ProblemType(
+    code="body-truncated",
+    title="The body is shorter than announced",
+    http_status=400,
+    meaning="Fewer bytes arrived than Content-Length announced. Nothing was stored.",
+    remedy="Send the request again; compute Content-Length from the encoded bytes, not from the characters.",
+)
+IDEMPOTENCY_KEY_INVALID = ProblemType(
+    code="idempotency-key-invalid",
+    title="The Idempotency-Key cannot be used",
+    http_status=400,
+    meaning="The header has to hold exactly one key of 1 to 255 characters: a quoted string of printable ASCII, or a "
+    "bare token that starts with a letter, a digit or * and goes on with letters, digits and !#$%&'*+-.^_`|~:/ only. "
+    "A key means the same with and without the quotes.",
+    remedy='Send a UUID, for example Idempotency-Key: "8e03978e-40d5-43e8-bc93-6894a57f9324".',
+)
+NOT_FOUND = ProblemType(
+    code="not-found",
+    title="There is nothing here",
+    http_status=404,
+    meaning="The path is unknown, or no request has this id. Paths have no trailing and no doubled slash.",
+    remedy="Use the path from the Location header or from links.self of the answer to the submission.",
+)
+METHOD_NOT_ALLOWED = ProblemType(
+    code="method-not-allowed",
+    title="This path does not take that method",
+    http_status=405,
+    meaning="The path exists, but not for this HTTP method.",
+    remedy="Use one of the methods in the Allow header of the answer.",
+)
+LENGTH_REQUIRED = ProblemType(
+    code="length-required",
+    title="Content-Length is missing",
+    http_status=411,
+    meaning="A body needs a Content-Length, because only then can a cut body be told from a whole one. Chunked "
+    "transfer is refused for the same reason.",
+    remedy="Send the body in one piece with its length in bytes; most HTTP libraries do so when given bytes.",
+)
+BODY_TOO_LARGE = ProblemType(
+    code="body-too-large",
+    title="The body is too large",
+    http_status=413,
+    meaning="The body is larger than 65,536 bytes. It was not read.",
+    remedy="Shorten the description; it may have 4,000 characters.",
+)
+UNSUPPORTED_MEDIA_TYPE = ProblemType(
+    code="unsupported-media-type",
+    title="The body is not application/json",
+    http_status=415,
+    meaning="The body has to be uncompressed application/json. A charset other than utf-8 and any Content-Encoding are "
+    "refused.",
+    remedy="Send Content-Type: application/json and leave Content-Encoding out.",
+)
+VALIDATION_FAILED = ProblemType(
+    code="validation-failed",
+    title="The body does not say what is needed",
+    http_status=422,
+    meaning="The body is JSON, but some members are missing, wrong or unknown. The list errors names every one of them "
+    "by its JSON pointer.",
+    remedy="Correct what the list names and send it again; the same Idempotency-Key may be used, it was not consumed.",
+)
+UNKNOWN_TOPIC = ProblemType(
+    code="unknown-topic",
+    title="The topic is not configured",
+    http_status=422,
+    meaning="No channel is configured for this topic, so nobody would be told. The list allowed names the topics.",
+    remedy="Use one of the allowed topics, or have an operator add the topic to the configuration file.",
+)
+IDEMPOTENCY_KEY_REUSED = ProblemType(
+    code="idempotency-key-reused",
+    title="The Idempotency-Key belongs to another request",
+    http_status=422,
+    meaning="This key came before with another body. Nothing new was stored; the earlier request is unaffected.",
+    remedy="Use a new key for every new request, and the same key only to repeat exactly the same body.",
+)
+OUTBOX_FULL = ProblemType(
+    code="outbox-full",
+    title="Too much is waiting",
+    http_status=429,
+    meaning="So many deliveries of this topic's channels wait already that new ones would only wait longer. "
+    "Nothing was stored.",
+    remedy="Repeat the request after the time in Retry-After.",
+    retryable=True,
+)
+INTERNAL_ERROR = ProblemType(
+    code="internal-error",
+    title="Something went wrong here",
+    http_status=500,
+    meaning="A fault in this service, not in the request. It was logged under the request_id of the answer.",
+    remedy="Repeat the request with the same Idempotency-Key. If it happens again, report the request_id.",
+    retryable=True,
+)
+STORAGE_UNAVAILABLE = ProblemType(
+    code="storage-unavailable",
+    title="The database does not answer",
+    http_status=503,
+    meaning="The database is away, silent or overloaded. Nothing was stored by this call.",
+    remedy="Repeat the request after the time in Retry-After.",
+    retryable=True,
+)
+COMMIT_UNKNOWN = ProblemType(
+    code="commit-unknown",
+    title="The request may have been accepted",
+    http_status=503,
+    meaning="Contact with the database was lost while it was committing. The request may or may not be stored; if "
+    "it is, it will be delivered.",
+    remedy="Repeat the request with the same Idempotency-Key: it is then stored once, whatever happened. Without a "
+    "key a repeat may be told to people twice.",
+    retryable=True,
+)
+
+PROBLEM_TYPES: Mapping[str, ProblemType] = {
+    kind.code: kind
+    for kind in (
+        BAD_REQUEST,
+        MALFORMED_JSON,
+        BODY_TRUNCATED,
+        IDEMPOTENCY_KEY_INVALID,
+        NOT_FOUND,
+        METHOD_NOT_ALLOWED,
+        LENGTH_REQUIRED,
+        BODY_TOO_LARGE,
+        UNSUPPORTED_MEDIA_TYPE,
+        VALIDATION_FAILED,
+        UNKNOWN_TOPIC,
+        IDEMPOTENCY_KEY_REUSED,
+        OUTBOX_FULL,
+        INTERNAL_ERROR,
+        STORAGE_UNAVAILABLE,
+        COMMIT_UNKNOWN,
+    )
+}

@@ -1,0 +1,87 @@
+"""The one place where an exception becomes an answer."""
+
+from __future__ import annotations
+
+import math
+
+import flask
+import structlog
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+
+from assistance.api.answers import json_answer
+from assistance.api.observing import request_id
+from assistance.api.problems import (
+    BAD_REQUEST,
+    COMMIT_UNKNOWN,
+    CONTENT_TYPE,
+    IDEMPOTENCY_KEY_REUSED,
+    INTERNAL_ERROR,
+    METHOD_NOT_ALLOWED,
+    NOT_FOUND,
+    OUTBOX_FULL,
+    STORAGE_UNAVAILABLE,
+    Problem,
+)
+from assistance.api.schema import unknown_topic
+from assistance.domain.errors import CommitUnknown, DatabaseUnavailable, IdempotencyKeyReused, OutboxFull, UnknownTopic
+
+log = structlog.get_logger()
+
+_RETRY_AFTER_SECONDS = 2
+
+
+def answer_every_exception(app: flask.Flask) -> None:
+    """Turn whatever is raised while a call is answered into a problem document."""
+
+    @app.errorhandler(Exception)
+    def refuse(error: Exception) -> flask.Response:
+        problem = problem_for(error, storing=flask.request.method == "POST")
+        document = problem.document(path=flask.request.path, request_id=request_id())
+        answer = json_answer(document, http_status=problem.kind.http_status, content_type=CONTENT_TYPE)
+        answer.headers.update(problem.headers)
+        return answer
+
+
+def problem_for(error: Exception, *, storing: bool) -> Problem:
+    """The problem that tells the caller about an exception; an unforeseen one is logged and never shown.
+
+    `storing` says that the call was to store something: only then may a lost commit have accepted it.
+    """
+    match error:
+        case Problem():
+            return error
+        case UnknownTopic():
+            return unknown_topic(error.topic, error.known)
+        case IdempotencyKeyReused():
+            return Problem(IDEMPOTENCY_KEY_REUSED, str(error))
+        case OutboxFull():
+            return Problem(OUTBOX_FULL, str(error), headers=_retry_after(error.retry_after_seconds))
+        case CommitUnknown() if storing:
+            detail = "The request may have been accepted. Repeat it with the same Idempotency-Key to be sure."
+            return Problem(COMMIT_UNKNOWN, detail, headers=_retry_after(_RETRY_AFTER_SECONDS))
+        case DatabaseUnavailable():
+            detail = "The database does not answer; nothing was stored by this call."
+            return Problem(STORAGE_UNAVAILABLE, detail, headers=_retry_after(_RETRY_AFTER_SECONDS))
+        case HTTPException():
+            return _problem_for_http(error)
+        case _:
+            log.error("api.failed", exc_info=error)
+            return Problem(INTERNAL_ERROR, "The service failed; the fault is not in the request.")
+
+
+def _problem_for_http(error: HTTPException) -> Problem:
+    match error:
+        case NotFound():
+            return Problem(NOT_FOUND, "Nothing is served at this path.")
+        case MethodNotAllowed():
+            methods = ", ".join(sorted(error.valid_methods or ()))
+            return Problem(METHOD_NOT_ALLOWED, f"This path takes {methods}.", headers={"Allow": methods})
+        case _ if (error.code or 500) < 500:
+            return Problem(BAD_REQUEST, "The request line or a header cannot be understood.")
+        case _:
+            log.error("api.failed", exc_info=error)
+            return Problem(INTERNAL_ERROR, "The service failed; the fault is not in the request.")
+
+
+def _retry_after(seconds: float) -> dict[str, str]:
+    return {"Retry-After": str(max(1, math.ceil(seconds)))}

@@ -1,0 +1,97 @@
+"""A request as a mail: plain text, and headers in which nothing that a customer wrote can become a header.
+
+Subjects are encoded here, because the standard library of some supported Python versions decodes encoded words in a
+subject before it writes them, which makes real headers out of them (CVE-2024-6923).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from email import charset, policy
+from email.header import Header
+from email.message import Message
+from email.parser import BytesParser
+from email.utils import formataddr, formatdate
+
+from email_validator import EmailNotValidError, ValidatedEmail, validate_email
+
+from assistance.channels.contract import DeliveryKey, Rendered, View
+from assistance.channels.text import clean, facts, one_line, title
+from assistance.runtime.clock import unix_time
+
+_SUMMARY_CHARACTERS = 80
+_READABLE_UTF8 = charset.Charset("utf-8")
+_READABLE_UTF8.body_encoding = charset.QP  # mail logs stay readable for people, and every line end is a real one
+
+
+class UnsafeHeaders(Exception):
+    """The message would have other headers than those that were set; it is not sent."""
+
+
+def parse_address(text: str) -> ValidatedEmail:
+    """Check an address, which may have a display name, without asking any server.
+
+    Raises `ValueError` with a sentence; an address without an ASCII form is refused, because not every server takes it.
+    """
+    try:
+        address = validate_email(text, check_deliverability=False, test_environment=True, allow_display_name=True)
+    except EmailNotValidError as error:
+        raise ValueError(f"not an e-mail address: {error}") from error
+    if address.ascii_email is None:
+        raise ValueError("an address needs an ASCII form before the @")
+    return address
+
+
+def render(view: View) -> Rendered:
+    """Subject, body, and the customer's address to answer to, when there is a valid one."""
+    request = view.request
+    subject = f"[{request.ref}] {one_line(request.topic)}: {one_line(request.description, _SUMMARY_CHARACTERS)}"
+    parts = [title(request), "\n".join(facts(view)), clean(request.description)]
+    content = {"subject": subject, "body": "\n\n".join(part for part in parts if part)}
+    reply_to = _reply_to(request.customer.get("email"))
+    return Rendered(text=subject, content=content | ({"reply_to": reply_to} if reply_to else {}))
+
+
+def message_id(key: DeliveryKey, domain: str) -> str:
+    """The same for every try of a delivery's series, so that mail programs show a repeat once."""
+    return f"<{key.delivery_id}.{key.series}@{domain}>"
+
+
+def compose(rendered: Rendered, sender: ValidatedEmail, to: Iterable[str], key: DeliveryKey) -> bytes:
+    """The message as it goes over the wire, with CRLF line ends.
+
+    Raises `UnsafeHeaders` when reading it back finds other headers than those that were set.
+    """
+    message = Message(policy=policy.compat32)
+    message.set_payload(rendered.content["body"], _READABLE_UTF8)
+    headers: dict[str, str | Header] = {
+        "From": formataddr((sender.display_name, str(sender.ascii_email))),
+        "To": ", ".join(to),
+        "Subject": Header(rendered.content["subject"], "utf-8", header_name="Subject"),
+        "Date": formatdate(unix_time()),
+        "Message-ID": message_id(key, sender.ascii_domain or sender.domain),
+        "Auto-Submitted": "auto-generated",
+    }
+    if rendered.content.get("reply_to"):
+        headers["Reply-To"] = rendered.content["reply_to"]
+    for name, value in headers.items():
+        message[name] = value
+    wire = message.as_bytes(policy=policy.compat32.clone(linesep="\r\n"))
+    _verify(wire, {*headers, "Content-Type", "MIME-Version", "Content-Transfer-Encoding"})
+    return wire
+
+
+def _verify(wire: bytes, expected: set[str]) -> None:
+    found = BytesParser(policy=policy.compat32).parsebytes(wire, headersonly=True).keys()
+    bare = wire.replace(b"\r\n", b"")
+    if sorted(found) != sorted(expected) or b"\r" in bare or b"\n" in bare:
+        raise UnsafeHeaders
+
+
+def _reply_to(written: object) -> str | None:
+    if not isinstance(written, str):
+        return None
+    try:
+        return validate_email(written, check_deliverability=False, test_environment=True).ascii_email
+    except EmailNotValidError:
+        return None

@@ -1,0 +1,164 @@
+"""Any HTTP endpoint: a JSON body, signed as Standard Webhooks (v1) asks.
+
+The receiver drops repeats by `webhook-id`, which stays the same over all tries of a delivery.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, SecretStr
+
+from assistance.channels.contract import Capabilities, ChannelType, DeliveryKey, Health, Rendered, View
+from assistance.channels.http import Answer, NoAnswer, open_connection, parse_endpoint, post, retry_after_seconds
+from assistance.channels.options import ChannelOptions, Secret, SecretUrl
+from assistance.channels.text import one_line, title
+from assistance.channels.wire import NotConnected
+from assistance.domain.outcome import (
+    CannotTell,
+    Delivered,
+    Lookup,
+    Outcome,
+    Rejected,
+    RejectionReason,
+    RetryLater,
+    Unknown,
+)
+from assistance.runtime.clock import Deadline, unix_time
+
+EVENT_TYPE = "assistance.requested"
+_SECRET_PREFIX = "whsec_"  # noqa: S105 (the public prefix of every such secret)
+_SHORTEST_SECRET, _LONGEST_SECRET = 24, 64
+_TRY_AGAIN = frozenset({408, 425, 429})
+_CONTENT_REFUSED = frozenset({400, 406, 409, 413, 415, 422})
+_NOBODY_THERE = frozenset({404, 410})
+
+
+def signing_key(secret: str) -> bytes:
+    """The key behind `whsec_…`.
+
+    Raises `ValueError` unless it is 24 to 64 bytes in base64.
+    """
+    try:
+        key = base64.b64decode(secret.removeprefix(_SECRET_PREFIX), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if not secret.startswith(_SECRET_PREFIX) or not _SHORTEST_SECRET <= len(key) <= _LONGEST_SECRET:
+        raise ValueError(
+            f"a signing secret is {_SECRET_PREFIX} followed by base64 of {_SHORTEST_SECRET} to {_LONGEST_SECRET} bytes"
+        )
+    return key
+
+
+def signature(key: bytes, webhook_id: str, timestamp: int, body: bytes) -> str:
+    """The value of the header `webhook-signature`."""
+    signed = f"{webhook_id}.{timestamp}.".encode() + body
+    return "v1," + base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()
+
+
+def _checked_url(url: SecretStr) -> SecretStr:
+    parse_endpoint(url.get_secret_value())
+    return url
+
+
+def _checked_secret(secret: SecretStr) -> SecretStr:
+    signing_key(secret.get_secret_value())
+    return secret
+
+
+class WebhookOptions(ChannelOptions):
+    """Where to send, and the secret that the receiver checks the signature with."""
+
+    url: Annotated[SecretUrl, AfterValidator(_checked_url)]
+    secret: Annotated[Secret, AfterValidator(_checked_secret)]
+
+
+class WebhookChannel:
+    """One endpoint. It is the operator's choice, so it may be inside the own network."""
+
+    def __init__(self, options: WebhookOptions) -> None:
+        self._endpoint = parse_endpoint(options.url.get_secret_value())
+        self._key = signing_key(options.secret.get_secret_value())
+
+    @property
+    def destination(self) -> Mapping[str, Any]:
+        """The server's name only: paths of such URLs are often secrets. Messages go to the configured URL."""
+        return {"host": self._endpoint.host}
+
+    def render(self, view: View) -> Rendered:
+        """The request as data, unchanged: machines read it."""
+        request = view.request
+        created_at = request.created_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        data = {
+            "id": str(request.id),
+            "ref": request.ref,
+            "topic": request.topic,
+            "description": request.description,
+            "priority": str(request.priority),
+            "customer": dict(request.customer),
+            "metadata": dict(request.metadata),
+            "created_at": created_at,
+        }
+        text = f"{title(request)}: {one_line(request.description)}"
+        return Rendered(text=text, content={"type": EVENT_TYPE, "timestamp": created_at, "data": data})
+
+    def send(self, rendered: Rendered, destination: Mapping[str, Any], key: DeliveryKey, deadline: Deadline) -> Outcome:  # noqa: ARG002 (the URL is a secret and therefore in no destination)
+        """Post the body once, signed for this moment."""
+        body = json.dumps(rendered.content, separators=(",", ":")).encode()
+        webhook_id = f"msg_{key.delivery_id.hex}_{key.series}"
+        timestamp = int(unix_time())
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "assistance",
+            "webhook-id": webhook_id,
+            "webhook-timestamp": str(timestamp),
+            "webhook-signature": signature(self._key, webhook_id, timestamp, body),
+        }
+        try:
+            answer = post(self._endpoint, body, headers, deadline)
+        except NotConnected as problem:
+            return RetryLater(code=problem.code, detail=problem.detail)
+        except NoAnswer as problem:
+            return Unknown(code=problem.code, detail=problem.detail)
+        if 200 <= answer.http_status < 300:
+            return Delivered(receipt={"status": answer.http_status, "webhook_id": webhook_id})
+        return _refusal(answer)
+
+    def lookup(self, destination: Mapping[str, Any], key: DeliveryKey, since: datetime, deadline: Deadline) -> Lookup:  # noqa: ARG002 (nothing to ask)
+        """An endpoint cannot be asked; sending again is safe, because the receiver drops repeats."""
+        return CannotTell(code="not_supported", detail="a webhook cannot be looked up")
+
+    def check(self, deadline: Deadline) -> Health:
+        """Connect, and verify the certificate; sending anything would be noticed."""
+        try:
+            open_connection(self._endpoint, deadline)
+        except NotConnected as problem:
+            return Health(problems=(f"The endpoint cannot be reached: {problem.detail}.",))
+        return Health()
+
+
+def _refusal(answer: Answer) -> Outcome:
+    http_status = answer.http_status
+    code, detail = f"http_{http_status}", f"the endpoint answered HTTP {http_status}"
+    if http_status in _TRY_AGAIN or 500 <= http_status < 600:
+        wait = retry_after_seconds(answer, otherwise=None)
+        return RetryLater(code=code, detail=detail, retry_after_seconds=wait)
+    if 300 <= http_status < 400:
+        return Rejected(code=code, detail=f"{detail}: redirects are not followed", reason=RejectionReason.CONFIGURATION)
+    if http_status in _NOBODY_THERE:
+        return Rejected(code=code, detail=detail, reason=RejectionReason.DESTINATION)
+    if http_status in _CONTENT_REFUSED:
+        return Rejected(code=code, detail=detail, reason=RejectionReason.CONTENT)
+    if 400 <= http_status < 500:
+        return Rejected(code=code, detail=detail, reason=RejectionReason.CONFIGURATION)
+    return Unknown(code=code, detail=detail)
+
+
+CHANNEL_TYPE = ChannelType(name="webhook", capabilities=Capabilities(), options=WebhookOptions, build=WebhookChannel)

@@ -1,0 +1,125 @@
+"""Connections for channel types: every step ends by the deadline, and a caller knows whether bytes may have gone out.
+
+`NotConnected` is the only error of these functions and always means that nothing was sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import queue
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from assistance.runtime.clock import Deadline
+from assistance.runtime.watchdog import watchdog
+
+_Addresses = list[tuple[Any, ...]]
+
+
+class NotConnected(Exception):
+    """No connection (or no encrypted one) came about, so nothing was sent; `detail` holds no secret."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+
+
+def explain(error: BaseException) -> str:
+    """What went wrong, in a few words that never quote data."""
+    text = getattr(error, "strerror", None) or getattr(error, "reason", None)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def connect(host: str, port: int, deadline: Deadline) -> socket.socket:
+    """A TCP connection to the first address of the host that answers.
+
+    Raises `NotConnected` when the name is unknown, nobody listens, or the deadline passes.
+    """
+    addresses = _resolve(host, port, deadline)
+    problem = NotConnected("connect_failed", f"{host} has no address")
+    for position, (family, kind, protocol, _, address) in enumerate(addresses):
+        # An address that swallows packets may not use up the time that the next one needs.
+        patience = deadline.remaining() / (len(addresses) - position)
+        if patience <= 0:
+            raise NotConnected("connect_timeout", f"no time was left to connect to {host}:{port}")
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(patience)
+            sock.connect(address)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.settimeout(max(deadline.remaining(), 0.001))
+        except TimeoutError:
+            sock.close()
+            problem = NotConnected("connect_timeout", f"{host}:{port} did not answer")
+        except OSError as error:
+            sock.close()
+            problem = NotConnected("connect_failed", f"{host}:{port}: {explain(error)}")
+        else:
+            return sock
+    raise problem
+
+
+def secure(sock: socket.socket, host: str) -> ssl.SSLSocket:
+    """The connection, encrypted, with the server's certificate checked against the name.
+
+    Raises `NotConnected`; the socket is then closed.
+    """
+    try:
+        return tls_context().wrap_socket(sock, server_hostname=host)
+    except (OSError, ValueError) as error:
+        sock.close()
+        raise NotConnected("tls_failed", f"{host}: {explain(error)}") from error
+
+
+@functools.cache
+def tls_context() -> ssl.SSLContext:
+    """Certificates and names are always verified; the system's authorities are read once, at the first use."""
+    return ssl.create_default_context()
+
+
+@contextlib.contextmanager
+def ended_at(sock: socket.socket, deadline: Deadline) -> Iterator[None]:
+    """Shut the connection down at the deadline, which ends any call blocked on it, also one fed a byte at a time."""
+    # The duplicate stays open for the whole block: the watchdog can never meet a descriptor that was closed meanwhile
+    # and given to somebody else. It also survives the hand-over of the descriptor to a TLS socket.
+    with sock.dup() as duplicate:
+        with watchdog.at(deadline, lambda: duplicate.shutdown(socket.SHUT_RDWR)):
+            yield
+
+
+def peer_has_left(sock: socket.socket) -> bool:
+    """Whether the other side is known to have closed or reset the connection; reads nothing."""
+    with socket.socket(fileno=socket.dup(sock.fileno())) as duplicate:
+        try:
+            return duplicate.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            return True
+
+
+def _resolve(host: str, port: int, deadline: Deadline) -> _Addresses:
+    """Look the name up in a thread of its own, because nothing else can end a look-up that hangs."""
+    answers: queue.SimpleQueue[_Addresses | Exception] = queue.SimpleQueue()
+
+    def look_up() -> None:
+        try:
+            answers.put(list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
+        except (OSError, UnicodeError) as error:
+            answers.put(error)
+
+    with contextlib.suppress(OSError, UnicodeError):
+        return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))
+    threading.Thread(target=look_up, name="look-up", daemon=True).start()
+    try:
+        answer = answers.get(timeout=deadline.remaining())
+    except queue.Empty:
+        raise NotConnected("dns_timeout", f"the name {host} was not resolved in time") from None
+    if isinstance(answer, Exception):
+        raise NotConnected("dns_failed", f"{host}: {explain(answer)}") from answer
+    return answer

@@ -1,0 +1,43 @@
+"""The command `assistance`: one door for processes and for the person on call.
+
+Exit codes: 0 fine, 1 problems were found, 2 wrong usage or settings. Imports stay inside the commands, so that
+`assistance --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from assistance import __version__
+from assistance.cli import dead_letters, looking, processes
+from assistance.domain.errors import AssistanceError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def cli() -> None:
+    """The one place between a bot and the people behind it."""
+
+
+for module in (processes, looking, dead_letters):
+    for command in module.COMMANDS:
+        cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line."""
+    run()
+
+
+def run(*words: str) -> None:
+    """Run a command with what stands behind it on the command line.
+
+    A mistake of the user ends in one sentence, never in a traceback.
+    """
+    try:
+        cli(args=[*words, *sys.argv[1:]])
+    except AssistanceError as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)

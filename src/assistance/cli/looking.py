@@ -1,0 +1,268 @@
+"""Commands that look: at requests, at the ledger, at routes, channels and the installation as a whole."""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from typing import Any
+
+import click
+
+from assistance.cli.asking import database_of, readable, show_json, show_table
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
+
+
+@click.command()
+@click.argument("topic")
+@click.argument("description")
+@click.option("--url", default=None, help="Where the API is (default: HTTP_HOST and HTTP_PORT of the settings).")
+def send(topic: str, description: str, url: str | None) -> None:
+    """Ask for assistance, as a bot would."""
+    import json
+    import uuid
+    from urllib.error import HTTPError, URLError
+    from urllib.request import Request, urlopen
+
+    base = url or "http://127.0.0.1:8080"
+    call = Request(  # noqa: S310 (the operator names the URL)
+        f"{base.rstrip('/')}/assistance",
+        data=json.dumps({"topic": topic, "description": description}).encode(),
+        headers={"Content-Type": "application/json", "Idempotency-Key": f'"{uuid.uuid4()}"'},
+    )
+    try:
+        with urlopen(call, timeout=10) as answer:  # noqa: S310
+            body = json.load(answer)
+    except HTTPError as error:
+        raise click.ClickException(_problem(error.read())) from error
+    except URLError as error:
+        raise click.ClickException(f"{base} does not answer: {error.reason}.") from error
+    click.echo(f"{body['ref']} accepted: {base}{body['links']['self']}")
+
+
+@click.command()
+@click.argument("ref_or_id")
+def show(ref_or_id: str) -> None:
+    """Tell the story of one request."""
+    from assistance.settings import load_settings
+    from assistance.status.query import identify, story_of
+
+    with database_of(load_settings()) as database, database.transaction() as connection:
+        request_id = identify(connection, ref_or_id)
+        if request_id is None:
+            raise click.ClickException(f"No request is called {ref_or_id}.")
+        story = story_of(connection, request_id)
+    request = story["request"][0]
+    click.echo(
+        f"{request.ref}  {request.topic}  {request.status}  accepted {readable(request.created_at)}  {request.id}"
+    )
+    click.echo(request.description)
+    show_table(
+        ("channel", "state", "attempts", "next attempt", "receipt", "last error"),
+        (
+            (d.channel, d.state, d.attempt, d.next_attempt_at if d.check_at else None, d.receipt, _error_of(d))
+            for d in story["deliveries"]
+        ),
+    )
+    if story["attempts"]:
+        show_table(
+            ("started", "channel", "series/attempt", "outcome", "code", "detail", "worker"),
+            (
+                (a.started_at, a.channel, f"{a.series}/{a.number}", a.outcome, a.code, a.detail, a.worker)
+                for a in story["attempts"]
+            ),
+        )
+    if story["events"]:
+        show_table(("at", "event", "by"), ((e.at, e.type, e.actor) for e in story["events"]))
+    for letter in story["dead_letters"]:
+        state = letter.resolution or "open"
+        click.echo(f"dead letter {letter.id} ({state}): {letter.reason}: {letter.error}")
+
+
+@click.command("list")
+@click.option("--status", type=click.Choice(["accepted", "delivered", "undeliverable", "cancelled"]))
+@click.option("--topic")
+@click.option("--channel")
+@click.option("--since", help='How far back, such as "2h" or "30m".')
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50)
+@_as_json
+def list_(
+    status: str | None, topic: str | None, channel: str | None, since: str | None, limit: int, as_json: bool
+) -> None:
+    """List requests, newest first."""
+    from assistance.configuration import fold_topic, parse_duration
+    from assistance.settings import load_settings
+    from assistance.status.query import list_requests
+
+    try:
+        period = timedelta(seconds=parse_duration(since)) if since else None
+    except ValueError as error:
+        raise click.BadParameter(f"{since!r} {error}", param_hint="--since") from None
+    with database_of(load_settings()) as database, database.transaction() as connection:
+        rows = list_requests(
+            connection,
+            status=status,
+            topic=fold_topic(topic) if topic else None,
+            channel=channel,
+            since=period,
+            limit=limit,
+        )
+    if as_json:
+        for row in rows:
+            show_json(row._asdict())
+        return
+    show_table(
+        ("ref", "topic", "status", "accepted", "deliveries"),
+        ((r.ref, r.topic, r.status, r.created_at, r.deliveries) for r in rows),
+    )
+
+
+@click.command()
+@_as_json
+def ledger(as_json: bool) -> None:
+    """Prove that every accepted request is accounted for; exit code 1 when it is not."""
+    from assistance.conciliation.ledger import read_ledger
+    from assistance.settings import load_settings
+
+    with database_of(load_settings()) as database, database.transaction() as connection:
+        found = read_ledger(connection)
+    if as_json:
+        show_json({"requests": found.requests, "violations": found.violations, "closes": found.closes})
+    else:
+        total = sum(found.requests.values())
+        click.echo(f"{total} requests = " + (" + ".join(f"{n} {s}" for s, n in found.requests.items()) or "0"))
+        for name, count in found.violations.items():
+            click.echo(f"  {count} {name}")
+        click.echo("The ledger closes." if found.closes else "The ledger does not close.")
+    sys.exit(0 if found.closes else 1)
+
+
+@click.group()
+def routes() -> None:
+    """Check and explain the configuration file."""
+
+
+@routes.command()
+def check() -> None:
+    """Check the whole file, options and secrets of every channel included."""
+    configuration = _configuration()
+    mistakes = _mistakes_in_channels(configuration)
+    for mistake in mistakes:
+        click.echo(mistake)
+    if not mistakes:
+        click.echo(f"{len(configuration.topics)} topics, {len(configuration.channels)} channels: no mistakes.")
+    sys.exit(2 if mistakes else 0)
+
+
+@routes.command()
+@click.argument("topic")
+def explain(topic: str) -> None:
+    """Say where a request on TOPIC would go."""
+    from assistance.domain.errors import UnknownTopic
+    from assistance.intake.routing import plan
+
+    configuration = _configuration()
+    try:
+        found = plan(configuration, topic)
+    except UnknownTopic as error:
+        raise click.ClickException(f"{error} Configured: {', '.join(error.known)}.") from None
+    click.echo(f"{found.topic} (file {found.digest[:19]}…)")
+    for name in found.channels:
+        channel = configuration.channels[name]
+        click.echo(f"  → {name}, type {channel.type.name}, time-out {channel.timeout_seconds:g} s")
+
+
+@click.group()
+def channels() -> None:
+    """Check channels."""
+
+
+@channels.command("check")
+@click.argument("names", nargs=-1, metavar="[CHANNEL]...")
+def check_channels(names: tuple[str, ...]) -> None:
+    """Prove that channels could deliver now: credentials, scopes, destination."""
+    from assistance.domain.errors import SettingsError
+    from assistance.runtime.clock import Deadline
+
+    configuration = _configuration()
+    problems = 0
+    for name in names or sorted(configuration.channels):
+        if name not in configuration.channels:
+            raise SettingsError(f"Channel {name!r} is not in the configuration file.")
+        settings = configuration.channels[name]
+        found = settings.build().check(Deadline.after(settings.timeout_seconds)).problems
+        click.echo(f"{name}: {'; '.join(found) or 'fine'}")
+        problems += bool(found)
+    sys.exit(1 if problems else 0)
+
+
+@click.command()
+def doctor() -> None:
+    """Look at the whole installation and name what is wrong."""
+    from assistance.bootstrap import broker_problem, configuration_of
+    from assistance.settings import load_settings
+    from assistance.status.query import orphaned_channels
+
+    settings = load_settings()
+    configuration = configuration_of(settings)
+    problems = _mistakes_in_channels(configuration)
+    with database_of(settings) as database, database.transaction() as connection:
+        for name, count in orphaned_channels(connection, configuration.channels).items():
+            problems.append(f"Channel {name} left the configuration with {count} deliveries open: they wait for it.")
+        problems += _unsafe_server_settings(connection)
+    broker = broker_problem(settings)
+    problems += [f"Broker: {broker}"] if broker else []
+    for problem in problems:
+        click.echo(problem)
+    click.echo(f"{len(problems)} problems." if problems else "No problems found.")
+    sys.exit(1 if problems else 0)
+
+
+def _unsafe_server_settings(connection: Any) -> list[str]:
+    from sqlalchemy import text
+
+    wanted = ("fsync", "synchronous_commit", "full_page_writes")
+    found = {name: connection.scalar(text(f"SHOW {name}")) for name in wanted}
+    return [
+        f"PostgreSQL runs with {name} = off: an accepted request may be lost in a crash."
+        for name, value in found.items()
+        if value == "off"
+    ]
+
+
+def _configuration() -> Any:
+    from assistance.bootstrap import configuration_of
+    from assistance.settings import load_settings
+
+    return configuration_of(load_settings())
+
+
+def _mistakes_in_channels(configuration: Any) -> list[str]:
+    from assistance.domain.errors import SettingsError
+
+    mistakes = []
+    for channel in configuration.channels.values():
+        try:
+            channel.build()
+        except SettingsError as error:
+            mistakes.append(str(error))
+    return mistakes
+
+
+def _error_of(delivery: Any) -> str | None:
+    if delivery.last_error_class is None:
+        return None
+    return f"{delivery.last_error_code}: {delivery.last_error_detail}"
+
+
+def _problem(body: bytes) -> str:
+    import json
+
+    try:
+        problem = json.loads(body)
+        return "; ".join([problem["detail"], *(e["message"] for e in problem.get("errors", []))])
+    except (ValueError, KeyError, TypeError):
+        return "The API refused without saying why."
+
+
+COMMANDS = (send, show, list_, ledger, routes, channels, doctor)

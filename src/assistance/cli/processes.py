@@ -1,0 +1,105 @@
+"""Commands that start the processes of an installation."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--folder", type=click.Path(path_type=Path), default=".assistance", help="Where everything is kept.")
+@click.option("--port", type=click.IntRange(0, 65535), default=None, help="HTTP port (default 8080).")
+def up(folder: Path, port: int | None) -> None:
+    """Run everything on this machine: database, API, workers and sandbox."""
+    from assistance.embedded.up import run_up
+
+    sys.exit(run_up(folder, port=port))
+
+
+@click.command(hidden=True)
+def worker() -> None:
+    """The worker process of `assistance up`: relay, consumers and conciliation over the in-memory broker."""
+    from assistance.bootstrap import run_embedded_worker
+    from assistance.runtime.signals import stop_on_signals
+    from assistance.settings import load_settings
+
+    run_embedded_worker(load_settings(), stop_on_signals())
+
+
+@click.command()
+def api() -> None:
+    """Serve the HTTP API."""
+    import tempfile
+
+    from assistance.settings import load_settings, share_with_children
+
+    settings = load_settings()
+    # The API runs several processes. Their metrics meet in this folder, which prometheus_client must know of before
+    # it is imported anywhere.
+    with tempfile.TemporaryDirectory(prefix="assistance-metrics-") as folder:
+        share_with_children("PROMETHEUS_MULTIPROC_DIR", folder)
+        from assistance.bootstrap import announce, check_start
+        from assistance.cli.http_server import serve
+
+        announce(settings, "api")
+        check_start(settings)
+        serve(settings)
+
+
+@click.command()
+def relay() -> None:
+    """Publish due outbox rows to the broker."""
+    from assistance.bootstrap import run_relay
+    from assistance.runtime.signals import stop_on_signals
+    from assistance.settings import load_settings
+
+    run_relay(load_settings(), stop_on_signals())
+
+
+@click.command()
+@click.argument("channels", nargs=-1, metavar="[CHANNEL]...")
+def consumer(channels: tuple[str, ...]) -> None:
+    """Deliver through these channels (default: all that are configured)."""
+    from assistance.bootstrap import run_consumer
+    from assistance.runtime.signals import stop_on_signals
+    from assistance.settings import load_settings
+
+    run_consumer(load_settings(), channels, stop_on_signals())
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="One round over the database, then exit.")
+def conciliation(once: bool) -> None:
+    """Re-arm stragglers, drain the dead letter queue, delete what was kept long enough."""
+    from assistance.bootstrap import run_conciliation
+    from assistance.runtime.signals import stop_on_signals
+    from assistance.settings import load_settings
+
+    run_conciliation(load_settings(), stop_on_signals(), once=once)
+
+
+@click.command()
+@click.option("--wait", "wait_seconds", type=click.FloatRange(0), default=0.0, help="Seconds to wait for the database.")
+def migrate(wait_seconds: float) -> None:
+    """Bring the database to the schema of this program."""
+    from assistance.domain.errors import DatabaseUnavailable
+    from assistance.runtime.clock import Deadline, sleep
+    from assistance.settings import load_settings
+    from assistance.storage.migrate import migrate as run
+
+    deadline = Deadline.after(wait_seconds)
+    url = load_settings().database_url.get_secret_value()
+    while True:
+        try:
+            before, after = run(url)
+            break
+        except DatabaseUnavailable:
+            if deadline.has_passed:
+                raise
+            sleep(0.5)
+    click.echo(f"The schema is at {after}." if before == after else f"Migrated from {before or 'nothing'} to {after}.")
+
+
+COMMANDS = (up, worker, api, relay, consumer, conciliation, migrate)

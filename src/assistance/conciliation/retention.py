@@ -1,0 +1,53 @@
+"""Deletes what has been kept long enough, in batches, so that no lock is held for long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import Connection, text
+
+from assistance.storage.database import Database
+
+log = structlog.get_logger()
+
+_BATCH = 1000
+_IDEMPOTENCY_DAYS = 7
+
+_BATCH_OF = {
+    "requests": "DELETE FROM requests WHERE id IN (SELECT id FROM requests"
+    " WHERE ended_at < now() - make_interval(days => :days) LIMIT :batch)",
+    "attempts": "DELETE FROM attempts WHERE ctid IN (SELECT a.ctid FROM attempts a JOIN deliveries d"
+    " ON d.id = a.delivery_id AND d.check_at IS NULL"
+    " WHERE a.finished_at < now() - make_interval(days => :days) LIMIT :batch)",
+    "dead_letters": "DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters"
+    " WHERE resolved_at < now() - make_interval(days => :days) LIMIT :batch)",
+    "idempotency_keys": "DELETE FROM idempotency_keys WHERE (client, key) IN (SELECT client, key"
+    " FROM idempotency_keys WHERE created_at < now() - make_interval(days => :days) LIMIT :batch)",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Retention:
+    """How many days ended requests, the attempts of finished deliveries and resolved dead letters are kept."""
+
+    requests_days: int
+    attempts_days: int
+    dead_letters_days: int
+
+    def purge(self, database: Database) -> bool:
+        """Delete one batch of each kind; true when there may be more."""
+        days = {
+            "requests": self.requests_days,
+            "attempts": self.attempts_days,
+            "dead_letters": self.dead_letters_days,
+            "idempotency_keys": _IDEMPOTENCY_DAYS,
+        }
+
+        def delete_batch(connection: Connection, table: str) -> int:
+            return connection.execute(text(_BATCH_OF[table]), {"days": days[table], "batch": _BATCH}).rowcount
+
+        deleted = {table: database.run(lambda connection, t=table: delete_batch(connection, t)) for table in days}  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+        if any(deleted.values()):
+            log.info("conciliation.purged", **deleted)
+        return any(count == _BATCH for count in deleted.values())

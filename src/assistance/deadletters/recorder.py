@@ -1,0 +1,106 @@
+"""Drains the dead letter queue into PostgreSQL, where looking at a message does not use it up.
+
+In comes a message that a consumer rejected or the broker gave up on, out goes a row. A crash leaves the message in the
+queue, and writing it down twice is the same as once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, select, update
+
+from assistance.broker.contract import Answer, Received
+from assistance.deliveries.bury import record_stray
+from assistance.deliveries.transition import hint_for
+from assistance.domain.delivery import DeliveryState
+from assistance.domain.errors import UndecodableMessage
+from assistance.domain.hint import Hint, decode
+from assistance.outbox.append import append
+from assistance.runtime import metrics
+from assistance.runtime.loop import Stopped, patiently
+from assistance.storage.database import Database
+from assistance.storage.tables import dead_letters, deliveries
+
+log = structlog.get_logger()
+
+#: A message that the broker gave up on although its delivery lives is offered again after this pause.
+_PAUSE_SECONDS = 30.0
+
+
+class Recorder:
+    """Handles the messages of the dead letter queue."""
+
+    def __init__(self, database: Database, stop: threading.Event) -> None:
+        self._database = database
+        self._stop = stop
+
+    def handle(self, received: Received) -> Answer:
+        """Write one message down."""
+        try:
+            reason = patiently(
+                lambda: self._database.run(lambda connection: _record(connection, received)),
+                self._stop,
+                waiting_for="database",
+            )
+        except Stopped:
+            return Answer.LEAVE
+        metrics.dead_letters_recorded.labels(reason).inc()
+        log.warning("deadletters.recorded", reason=reason, message_id=received.message_id)
+        return Answer.ACK
+
+
+def _record(connection: Connection, received: Received) -> str:
+    try:
+        hint = decode(received.body, received.type)
+    except UndecodableMessage as error:
+        return _stray(connection, received, "undecodable", str(error))
+    row = connection.execute(select(deliveries).where(deliveries.c.id == hint.delivery_id)).one_or_none()
+    if row is None:
+        return _stray(connection, received, "unknown_delivery", "The database does not know this delivery.")
+    if row.state == DeliveryState.DEAD:
+        _complete_letter(connection, hint, received)
+        return "dead"
+    if not DeliveryState(row.state).is_finished:
+        append(connection, [hint_for(row)], delay_seconds=_PAUSE_SECONDS)
+        return "offered_again"
+    return "finished"
+
+
+def _stray(connection: Connection, received: Received, reason: str, error: str) -> str:
+    record_stray(
+        connection,
+        source="broker",
+        reason=reason,
+        error=error,
+        message_id=received.message_id,
+        body=received.body,
+        headers=_plain(received.headers),
+    )
+    return reason
+
+
+def _complete_letter(connection: Connection, hint: Hint, received: Received) -> None:
+    connection.execute(
+        update(dead_letters)
+        .where(dead_letters.c.delivery_id == hint.delivery_id, dead_letters.c.series == hint.series)
+        .values(body=received.body, headers=_plain(received.headers))
+    )
+
+
+def _plain(headers: Mapping[str, Any]) -> Any:
+    """Headers as JSON knows them; the broker's own types (instants, bytes) become text."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {str(key): plain(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        return str(value).replace("\x00", "\N{REPLACEMENT CHARACTER}")
+
+    return plain(headers)

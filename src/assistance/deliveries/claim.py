@@ -1,0 +1,248 @@
+"""Take a delivery for one try or one look-up, under a lease.
+
+The claim and the attempt's row are committed before anything is sent: whoever dies afterwards leaves behind that a try
+was under way. The lease token fences the end: a holder whose lease was taken over changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, false, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from assistance.domain.delivery import AttemptOutcome, DeliveryState
+from assistance.domain.hint import Hint
+from assistance.domain.request import AssistanceRequest, Priority
+from assistance.outbox.append import append
+from assistance.runtime import ids
+from assistance.runtime.clock import monotonic
+from assistance.storage.expressions import from_now, seconds
+from assistance.storage.tables import attempts, deliveries, requests
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lease:
+    """The right to end one try or one look-up of a delivery."""
+
+    token: UUID
+    hint: Hint
+    attempt: int
+    refunded: int
+    looks: int
+    elapsed_seconds: float  # since the first attempt of the series, when the claim was made
+    claimed_at: float  # on the monotonic clock of this process
+
+    @property
+    def spent(self) -> int:
+        """How many attempts of the series count, the current one included."""
+        return self.attempt - self.refunded
+
+    @property
+    def elapsed_now(self) -> float:
+        """Seconds since the first attempt of the series."""
+        return self.elapsed_seconds + monotonic() - self.claimed_at
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ToSend:
+    """Send it, then settle."""
+
+    lease: Lease
+    request: AssistanceRequest
+    event_version: int
+    destination: Mapping[str, Any] | None
+    late_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ToLookUp:
+    """Nobody knows whether it arrived: look it up, then settle.
+
+    `late_receipt` is what an earlier holder still wrote down after its lease had been taken: it answers the question.
+    """
+
+    lease: Lease
+    destination: Mapping[str, Any] | None
+    since: datetime
+    late_receipt: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NothingToDo:
+    """The hint was early, late or doubled: `finished`, `stale`, `busy`, `not_due` or `misrouted`."""
+
+    reason: str
+
+
+class AlreadyDead:
+    """The delivery is dead: the hint belongs into the dead letter queue."""
+
+
+class NoSuchDelivery:
+    """The database does not know the delivery, as after a restore of an older backup."""
+
+
+Claim = ToSend | ToLookUp | NothingToDo | AlreadyDead | NoSuchDelivery
+
+
+def claim(connection: Connection, hint: Hint, channel: str, *, worker: str, lease_seconds: float) -> Claim:
+    """Lock the delivery that the hint names and take it if it is due; commit before acting on the result.
+
+    `channel` is the one whose queue the hint came from. The row decides where the delivery goes, not the message.
+    """
+    row = _lock(connection, hint.delivery_id)
+    if row is None:
+        return NoSuchDelivery()
+    if row.series != hint.series:
+        return NothingToDo(reason="stale")
+    hint = replace(hint, request_id=row.request_id, channel=row.channel)
+    state = DeliveryState(row.state)
+    if state is DeliveryState.DEAD:
+        return AlreadyDead()
+    if state.is_finished:
+        return NothingToDo(reason="finished")
+    if row.channel != channel:
+        append(connection, [replace(hint, attempt=row.attempt + 1)], delay_seconds=max(0.0, row.due_in))
+        return NothingToDo(reason="misrouted")
+    if row.leased:
+        append(connection, [replace(hint, attempt=row.attempt)], delay_seconds=row.lease_remaining)
+        return NothingToDo(reason="busy")
+    if state is DeliveryState.SENDING:
+        return _take_over(connection, hint, row, lease_seconds)
+    if row.due_in > 0:
+        number = row.attempt + 1 if state is DeliveryState.PENDING else row.attempt
+        append(connection, [replace(hint, attempt=number)], delay_seconds=row.due_in)
+        return NothingToDo(reason="not_due")
+    if state is DeliveryState.UNKNOWN:
+        return _take_look(connection, hint, row, lease_seconds, looks=row.looks)
+    return _take_send(connection, hint, row, worker, lease_seconds)
+
+
+def _lock(connection: Connection, delivery_id: UUID) -> Row[Any] | None:
+    now = func.now()
+    statement = (
+        select(
+            deliveries,
+            requests.c.ref,
+            requests.c.topic,
+            requests.c.description,
+            requests.c.priority,
+            requests.c.customer,
+            requests.c.metadata.label("request_metadata"),
+            requests.c.created_at.label("requested_at"),
+            func.coalesce(deliveries.c.lease_until > now, false()).label("leased"),
+            seconds(deliveries.c.lease_until - now).label("lease_remaining"),
+            seconds(deliveries.c.next_attempt_at - now).label("due_in"),
+            seconds(now - requests.c.created_at).label("late_seconds"),
+            func.coalesce(seconds(now - deliveries.c.first_attempt_at), 0.0).label("elapsed_seconds"),
+        )
+        .join_from(deliveries, requests)
+        .where(deliveries.c.id == delivery_id)
+        .with_for_update(of=deliveries)
+    )
+    return connection.execute(statement).one_or_none()
+
+
+def _take_send(connection: Connection, hint: Hint, row: Row[Any], worker: str, lease_seconds: float) -> ToSend:
+    lease = _lease(hint, row, attempt=row.attempt + 1, looks=0)
+    until = from_now(lease_seconds)
+    connection.execute(
+        update(deliveries)
+        .where(deliveries.c.id == hint.delivery_id)
+        .values(
+            state=DeliveryState.SENDING,
+            attempt=lease.attempt,
+            looks=0,
+            first_attempt_at=func.coalesce(deliveries.c.first_attempt_at, func.now()),
+            lease_token=lease.token,
+            lease_until=until,
+            check_at=until,
+            updated_at=func.now(),
+        )
+    )
+    connection.execute(
+        insert(attempts).values(delivery_id=hint.delivery_id, series=hint.series, number=lease.attempt, worker=worker)
+    )
+    return ToSend(
+        lease=lease,
+        request=AssistanceRequest(
+            id=row.request_id,
+            ref=row.ref,
+            topic=row.topic,
+            description=row.description,
+            created_at=row.requested_at,
+            priority=Priority(row.priority),
+            customer=row.customer,
+            metadata=row.request_metadata,
+        ),
+        event_version=row.event_version,
+        destination=row.destination,
+        late_seconds=row.late_seconds,
+    )
+
+
+def _take_over(connection: Connection, hint: Hint, row: Row[Any], lease_seconds: float) -> ToLookUp:
+    """The holder died or was stopped while sending: what it did is unknown."""
+    mark_attempt_unknown(connection, hint.delivery_id, hint.series, row.attempt)
+    return _take_look(connection, hint, row, lease_seconds, looks=0)
+
+
+def _take_look(connection: Connection, hint: Hint, row: Row[Any], lease_seconds: float, *, looks: int) -> ToLookUp:
+    lease = _lease(hint, row, attempt=row.attempt, looks=looks)
+    until = from_now(lease_seconds)
+    connection.execute(
+        update(deliveries)
+        .where(deliveries.c.id == hint.delivery_id)
+        .values(
+            state=DeliveryState.UNKNOWN,
+            looks=looks,
+            lease_token=lease.token,
+            lease_until=until,
+            check_at=until,
+            updated_at=func.now(),
+        )
+    )
+    ambiguous = connection.execute(
+        select(attempts.c.started_at, attempts.c.receipt)
+        .where(attempts.c.delivery_id == hint.delivery_id, attempts.c.series == hint.series)
+        .where((attempts.c.outcome == AttemptOutcome.UNKNOWN) | attempts.c.receipt.is_not(None))
+        .order_by(attempts.c.started_at)
+    ).all()
+    return ToLookUp(
+        lease=lease,
+        destination=row.destination,
+        since=ambiguous[0].started_at if ambiguous else row.first_attempt_at,
+        late_receipt=next((attempt.receipt for attempt in ambiguous if attempt.receipt is not None), None),
+    )
+
+
+def mark_attempt_unknown(connection: Connection, delivery_id: UUID, series: int, number: int) -> None:
+    """Close the attempt of a holder whose lease ran out."""
+    connection.execute(
+        update(attempts)
+        .where(attempts.c.delivery_id == delivery_id, attempts.c.series == series, attempts.c.number == number)
+        .where(attempts.c.outcome == AttemptOutcome.SENDING)
+        .values(
+            outcome=AttemptOutcome.UNKNOWN,
+            finished_at=func.now(),
+            code="lease_expired",
+            detail="The worker that was sending did not come back before its lease ended.",
+        )
+    )
+
+
+def _lease(hint: Hint, row: Row[Any], *, attempt: int, looks: int) -> Lease:
+    return Lease(
+        token=ids.token(),
+        hint=hint,
+        attempt=attempt,
+        refunded=row.refunded,
+        looks=looks,
+        elapsed_seconds=row.elapsed_seconds,
+        claimed_at=monotonic(),
+    )

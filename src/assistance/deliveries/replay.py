@@ -1,0 +1,59 @@
+"""Put a dead letter back: the delivery starts a new series, as if it had never been tried."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, func, select, update
+
+from assistance.deliveries.transition import hint_for, lock_request, refresh_request
+from assistance.domain.delivery import DeliveryState
+from assistance.domain.errors import NotReplayable
+from assistance.outbox.append import append
+from assistance.storage.expressions import from_now
+from assistance.storage.tables import dead_letters, deliveries
+
+
+def replay(
+    connection: Connection, letter_id: int, *, actor: str, check_after: float, delay_seconds: float = 0.0
+) -> None:
+    """Replay one open dead letter, `delay_seconds` from now.
+
+    Raises `NotReplayable` when there is no such open letter, or none with a delivery to send again.
+    """
+    letter = connection.execute(
+        select(dead_letters.c.delivery_id, dead_letters.c.resolution, deliveries.c.request_id)
+        .select_from(dead_letters.outerjoin(deliveries, deliveries.c.id == dead_letters.c.delivery_id))
+        .where(dead_letters.c.id == letter_id)
+    ).one_or_none()
+    if letter is None:
+        raise NotReplayable(f"There is no dead letter {letter_id}.")
+    if letter.request_id is None:
+        raise NotReplayable(f"Dead letter {letter_id} belongs to no delivery: it can be shown and discarded only.")
+    lock_request(connection, letter.request_id)
+    resolved = connection.execute(
+        update(dead_letters)
+        .where(dead_letters.c.id == letter_id, dead_letters.c.resolved_at.is_(None))
+        .values(resolved_at=func.now(), resolved_by=actor, resolution="replayed")
+    )
+    if resolved.rowcount == 0:
+        raise NotReplayable(f"Dead letter {letter_id} is resolved already.")
+    row = connection.execute(
+        update(deliveries)
+        .where(deliveries.c.id == letter.delivery_id, deliveries.c.state == DeliveryState.DEAD)
+        .values(
+            state=DeliveryState.PENDING,
+            series=deliveries.c.series + 1,
+            attempt=0,
+            refunded=0,
+            looks=0,
+            first_attempt_at=None,
+            next_attempt_at=from_now(delay_seconds),
+            check_at=from_now(delay_seconds + check_after),
+            reconciled=0,
+            updated_at=func.now(),
+        )
+        .returning(deliveries)
+    ).one_or_none()
+    if row is None:
+        raise NotReplayable(f"The delivery of dead letter {letter_id} is not dead any more.")
+    append(connection, [hint_for(row)], delay_seconds=delay_seconds)
+    refresh_request(connection, letter.request_id, actor)

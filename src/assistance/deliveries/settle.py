@@ -1,0 +1,144 @@
+"""What an outcome means for the delivery: a pure decision, tested as a table of cases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, assert_never
+
+from assistance.domain.outcome import (
+    CannotTell,
+    Delivered,
+    Found,
+    Lookup,
+    NotFound,
+    Outcome,
+    Rejected,
+    RejectionReason,
+    RetryLater,
+    Unknown,
+)
+from assistance.resilience.retry_schedule import RetrySchedule
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Policy:
+    """What the configuration says about a channel."""
+
+    retry: RetrySchedule
+    settle_seconds: float  # how long a provider may take until a look-up sees a message
+    looks: int  # how many look-ups must miss it before it is sent again
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """Where the delivery stands in its series."""
+
+    spent: int  # attempts that count, this one included
+    looks: int  # look-ups made since the last send
+    elapsed_seconds: float  # since the first attempt of the series
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """Why a delivery is not delivered: shown in the API, the console and the dead letter."""
+
+    kind: str
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Deliver:
+    """It arrived."""
+
+    receipt: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TryAgain:
+    """It did not arrive; send again after the delay. A refunded attempt does not count."""
+
+    delay_seconds: float
+    refund: bool
+    problem: Problem
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LookUp:
+    """Nobody knows; ask the provider after the delay."""
+
+    delay_seconds: float
+    looks: int
+    problem: Problem
+
+
+class Reason(StrEnum):
+    """Why a delivery ended dead; the reason of its dead letter."""
+
+    REJECTED = "rejected"
+    GAVE_UP = "gave_up"
+    OUTCOME_UNKNOWN = "outcome_unknown"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bury:
+    """It will not be tried again by itself."""
+
+    reason: Reason
+    problem: Problem
+
+
+Settlement = Deliver | TryAgain | LookUp | Bury
+
+
+def settle_send(outcome: Outcome, standing: Standing, policy: Policy, spread: float) -> Settlement:
+    """What the answer to a send means; `spread` in [0, 1) picks the jitter."""
+    match outcome:
+        case Delivered(receipt=receipt):
+            return Deliver(receipt=receipt)
+        case RetryLater(code=code, detail=detail, retry_after_seconds=retry_after):
+            return _try_again(
+                Problem(kind="retry_later", code=code, detail=detail), standing, policy, spread, retry_after
+            )
+        case Rejected(code=code, detail=detail, reason=RejectionReason.CONFIGURATION as reason):
+            # An operator will mend the token or the address: the request must not die of it meanwhile.
+            return _try_again(Problem(kind=reason.value, code=code, detail=detail), standing, policy, spread)
+        case Rejected(code=code, detail=detail, reason=reason):
+            return Bury(reason=Reason.REJECTED, problem=Problem(kind=reason.value, code=code, detail=detail))
+        case Unknown(code=code, detail=detail):
+            problem = Problem(kind="unknown", code=code, detail=detail)
+            return LookUp(delay_seconds=policy.settle_seconds, looks=0, problem=problem)
+    assert_never(outcome)
+
+
+def settle_look(lookup: Lookup, standing: Standing, policy: Policy, spread: float) -> Settlement:
+    """What the answer to a look-up means."""
+    match lookup:
+        case Found(receipt=receipt):
+            return Deliver(receipt=receipt)
+        case NotFound():
+            looks = standing.looks + 1
+            problem = Problem(kind="unknown", code="not_found", detail=f"Look-up {looks} did not find the message.")
+            if looks < policy.looks:
+                return LookUp(delay_seconds=policy.settle_seconds, looks=looks, problem=problem)
+            return _try_again(problem, standing, policy, spread)
+        case CannotTell(code=code, detail=detail, look_again=False):
+            return _try_again(Problem(kind="unknown", code=code, detail=detail), standing, policy, spread)
+        case CannotTell(code=code, detail=detail, retry_after_seconds=retry_after):
+            problem = Problem(kind="unknown", code=code, detail=detail)
+            delay = retry_after if retry_after is not None else policy.retry.delay_after(standing.spent, spread)
+            if not policy.retry.allows(standing.elapsed_seconds, delay):
+                return Bury(reason=Reason.OUTCOME_UNKNOWN, problem=problem)
+            return LookUp(delay_seconds=delay, looks=standing.looks, problem=problem)
+    assert_never(lookup)
+
+
+def _try_again(
+    problem: Problem, standing: Standing, policy: Policy, spread: float, retry_after: float | None = None
+) -> Settlement:
+    delay = retry_after if retry_after is not None else policy.retry.delay_after(standing.spent, spread)
+    if not policy.retry.allows(standing.elapsed_seconds, delay):
+        return Bury(reason=Reason.GAVE_UP, problem=problem)
+    return TryAgain(delay_seconds=delay, refund=retry_after is not None, problem=problem)

@@ -1,0 +1,4 @@
+"""Stores a request with its deliveries and their hints in one transaction: what a 202 promises.
+
+In comes a checked submission, out goes the id. A crash leaves either everything or nothing.
+"""

@@ -1,0 +1,118 @@
+"""Submit: request, deliveries, outbox rows and idempotency key in one transaction, then a wake-up for the relay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from psycopg.errors import UniqueViolation
+from sqlalchemy import Connection, exc
+from sqlalchemy.dialects.postgresql import insert
+
+from assistance.configuration import Configuration
+from assistance.domain.answers import Accepted, IdempotencyKey
+from assistance.domain.hint import Hint
+from assistance.domain.request import Submission
+from assistance.intake.backlog import Backlog
+from assistance.intake.idempotency import first_answer, remember
+from assistance.intake.routing import Plan, plan
+from assistance.outbox.append import append
+from assistance.runtime import ids
+from assistance.runtime.clock import Deadline
+from assistance.storage.database import Database
+from assistance.storage.expressions import from_now
+from assistance.storage.tables import deliveries, requests
+
+#: Callers without a key of their own share this name.
+ANONYMOUS = ""
+_REF_TRIES = 5
+
+
+class Intake:
+    """Takes submissions in. Thread-safe."""
+
+    def __init__(
+        self,
+        database: Database,
+        configuration: Configuration,
+        *,
+        wake_relay: Callable[[], None],
+        check_after_seconds: float,
+        outbox_limit: int,
+    ) -> None:
+        self._database = database
+        self._configuration = configuration
+        self._wake_relay = wake_relay
+        self._check_after = check_after_seconds
+        self._backlog = Backlog(database, configuration.channels, outbox_limit)
+
+    def submit(self, submission: Submission, idempotency: IdempotencyKey | None, deadline: Deadline) -> Accepted:
+        """Store a submission; returns after the commit.
+
+        Raises `UnknownTopic`, `OutboxFull`, `IdempotencyKeyReused`, `DatabaseUnavailable` and `CommitUnknown`.
+        """
+        route = plan(self._configuration, submission.topic)
+        self._backlog.check(route.channels)
+        accepted = None
+        while accepted is None:
+            # None: a call with the same key was committed at the same time; its answer is there now.
+            accepted = self._store(submission, route, idempotency, deadline)
+        if not accepted.replayed:
+            self._wake_relay()
+        return accepted
+
+    def _store(
+        self, submission: Submission, route: Plan, key: IdempotencyKey | None, deadline: Deadline
+    ) -> Accepted | None:
+        def work(connection: Connection) -> Accepted | None:
+            known = first_answer(connection, ANONYMOUS, key) if key else None
+            if known is not None:
+                return known
+            accepted = self._insert(connection, submission, route)
+            if key and not remember(connection, ANONYMOUS, key, accepted.id):
+                connection.rollback()
+                return None
+            return accepted
+
+        for _ in range(_REF_TRIES):
+            try:
+                return self._database.run(work, deadline)
+            except exc.IntegrityError as error:
+                if not _is_taken_ref(error):
+                    raise
+        raise AssertionError(f"{_REF_TRIES} random refs in a row were taken")
+
+    def _insert(self, connection: Connection, submission: Submission, route: Plan) -> Accepted:
+        request_id, ref = ids.uuid7(), ids.new_ref()
+        created_at = connection.scalar(
+            insert(requests)
+            .values(
+                id=request_id,
+                ref=ref,
+                client=ANONYMOUS,
+                topic=route.topic,
+                description=submission.description,
+                route={"topic": route.topic, "configuration": route.digest},
+            )
+            .returning(requests.c.created_at)
+        )
+        hints = [
+            Hint(delivery_id=ids.uuid7(), request_id=request_id, channel=channel, series=1, attempt=1)
+            for channel in route.channels
+        ]
+        check_at = from_now(self._check_after)
+        connection.execute(
+            insert(deliveries).values(
+                [
+                    {"id": h.delivery_id, "request_id": request_id, "channel": h.channel, "check_at": check_at}
+                    for h in hints
+                ]
+            )
+        )
+        append(connection, hints)
+        assert created_at is not None
+        return Accepted(id=request_id, ref=ref, topic=route.topic, created_at=created_at)
+
+
+def _is_taken_ref(error: exc.IntegrityError) -> bool:
+    original = error.orig
+    return isinstance(original, UniqueViolation) and original.diag.constraint_name == "requests_ref_uq"

@@ -1,0 +1,51 @@
+"""Waits until there may be something to publish: a wake-up from the intake, or the next poll."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+
+import psycopg
+
+from assistance.domain.errors import DatabaseUnavailable
+from assistance.outbox.hint import WAKE_UP
+from assistance.runtime.clock import Backoff
+from assistance.storage.database import raw_connection
+
+#: How often the listening thread looks whether it should stop.
+_LOOK_SECONDS = 0.5
+
+
+class WakeUp:
+    """Listens for wake-ups in a thread of its own. Losing one costs one poll."""
+
+    def __init__(self, url: str, poll_seconds: float, stop: threading.Event) -> None:
+        self._url = url
+        self._poll_seconds = poll_seconds
+        self._stop = stop
+        self._woken = threading.Event()
+        self._thread = threading.Thread(target=self._listen, name="relay-wake-up", daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Return at the next wake-up, at the poll, or when asked to stop."""
+        self._woken.wait(self._poll_seconds)
+        self._woken.clear()
+
+    def wake(self) -> None:
+        """End the current wait."""
+        self._woken.set()
+
+    def _listen(self) -> None:
+        backoff = Backoff()
+        while not self._stop.is_set():
+            with contextlib.suppress(DatabaseUnavailable, psycopg.Error):
+                with raw_connection(self._url) as connection:
+                    connection.execute(f"LISTEN {WAKE_UP}")
+                    backoff.reset()
+                    while not self._stop.is_set():
+                        for _ in connection.notifies(timeout=_LOOK_SECONDS, stop_after=1):
+                            self._woken.set()
+            if not self._stop.is_set():
+                backoff.wait(self._stop)
+        self._woken.set()

@@ -1,0 +1,59 @@
+"""Brings a database to the schema of this program, one process at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import exc
+
+from assistance.domain.errors import DatabaseUnavailable
+from assistance.storage.database import driver_url, schema_revision
+
+#: Any constant does, as long as every version of this program uses the same one.
+_LOCK = 7_260_926_417
+
+
+def migrations_folder() -> Path:
+    """Where the migrations are: inside the installed package, or at the top of a checkout."""
+    packaged = Path(__file__).parents[1] / "_migrations"
+    return packaged if packaged.is_dir() else Path(__file__).parents[3] / "migrations"
+
+
+def newest_revision() -> str | None:
+    """The revision that the migrations lead to."""
+    return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def migrate(url: str) -> tuple[str | None, str | None]:
+    """Upgrade the database at `url`; returns the revisions before and after.
+
+    Safe to run from several processes at once: they take turns. Raises `DatabaseUnavailable`.
+    """
+    engine = sqlalchemy.create_engine(driver_url(url), connect_args={"connect_timeout": 5})
+    try:
+        with engine.connect() as connection:
+            connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
+            before = schema_revision(connection)
+            connection.commit()
+            config = _config()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            connection.commit()
+            after = schema_revision(connection)
+            connection.execute(sqlalchemy.text("SELECT pg_advisory_unlock(:lock)"), {"lock": _LOCK})
+            return before, after
+    except exc.OperationalError as error:
+        raise DatabaseUnavailable("The database cannot be reached.") from error
+    finally:
+        engine.dispose()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config

@@ -1,0 +1,5 @@
+"""Re-arm stragglers, drain the dead letter queue; `--once` for one round."""
+
+from assistance.cli import run
+
+run("conciliation")

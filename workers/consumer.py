@@ -1,0 +1,5 @@
+"""Deliver what the queues hold: `consumer.py [CHANNEL…]`."""
+
+from assistance.cli import run
+
+run("consumer")

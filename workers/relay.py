@@ -1,0 +1,5 @@
+"""Publish due outbox rows to the broker."""
+
+from assistance.cli import run
+
+run("relay")
