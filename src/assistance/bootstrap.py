@@ -214,7 +214,6 @@ def _rabbit_subscriber(parts: Parts) -> Subscriber:
 
 def _serve_metrics(parts: Parts, closing: ExitStack, alive: metrics.Alive = lambda: True) -> None:
     settings = parts.settings
-    metrics.db_pool_in_use.set_function(parts.database.pool_in_use)
     if settings.metrics_port:
         gauges = database_gauges(parts.database, parts.configuration.channels)
         server = metrics.serve_metrics(settings.metrics_host, settings.metrics_port, gauges, alive=alive)

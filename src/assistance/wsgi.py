@@ -12,7 +12,6 @@ from assistance.bootstrap import announce, broker_problem, configuration_of, dat
 from assistance.domain.errors import DatabaseUnavailable, SchemaMismatch
 from assistance.intake.submit import Intake
 from assistance.outbox.hint import WakeUpSender
-from assistance.runtime import metrics
 from assistance.runtime.clock import Deadline
 from assistance.settings import MEMORY_BROKER, Settings, load_settings
 from assistance.status.gauges import database_gauges
@@ -32,7 +31,6 @@ def build_app(settings: Settings) -> flask.Flask:
     database = open_database(
         settings, "api", pool_size=_POOL_SIZE, deadline_seconds=settings.request_deadline_seconds * 0.9
     )
-    metrics.db_pool_in_use.set_function(database.pool_in_use)
     intake = Intake(
         database,
         configuration,

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -90,6 +91,11 @@ class RabbitServer:
         return self._group if self._guard is not None and self._guard.poll() is None else None
 
     @property
+    def ports(self) -> tuple[int, int, int]:
+        """AMQP, the node's own protocol, and the port mapper; all on loopback."""
+        return self.port, self._node_port, self._epmd_port
+
+    @property
     def log_file(self) -> Path:
         return self._folder / "rabbit.log"
 
@@ -132,6 +138,10 @@ class RabbitServer:
     def restart(self) -> None:
         self.stop()
         self.start()
+
+    def remove(self) -> None:
+        """Delete the stopped server's files."""
+        shutil.rmtree(self._folder)
 
     def _end(self, number: signal.Signals) -> None:
         guard, self._guard = self._guard, None

@@ -102,15 +102,17 @@ def _fetch_into(target: Path) -> None:
     _run([*apt, "download", *wanted], work / "packages")
     for package in sorted((work / "packages").glob("*.deb")):
         _run(["dpkg", "--extract", str(package), str(work / "root")], work)
-    _make_relocatable(work / "root/usr/lib/erlang/bin/erl")
+    _make_relocatable(work / "root/usr/lib/erlang")
     (work / "root").rename(target)
     shutil.rmtree(work)
 
 
-def _make_relocatable(erl: Path) -> None:
-    """Let the start script find Erlang where it was unpacked, also after the project's folder has moved."""
-    own_folder = '"$(dirname "$(dirname "$(readlink -f "$0")")")"'
-    erl.write_text(_ROOTDIR.sub(lambda found: f"{found[1]}ROOTDIR={own_folder}", erl.read_text()))
+def _make_relocatable(erlang: Path) -> None:
+    """Let the start scripts find Erlang where it was unpacked, also after the project's folder has moved."""
+    for script in (erlang / "bin/erl", *erlang.glob("erts-*/bin/erl")):
+        up = "/.." * len(script.parent.relative_to(erlang).parts)
+        root = f'"$(cd "$(dirname "$(readlink -f "$0")")"{up} && pwd)"'
+        script.write_text(_ROOTDIR.sub(rf"\1ROOTDIR={root}", script.read_text()))
 
 
 def _run(command: list[str], folder: Path) -> str:

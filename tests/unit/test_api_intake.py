@@ -22,14 +22,29 @@ def door() -> MemoryDoor:
     return MemoryDoor()
 
 
-def post(door: MemoryDoor, body: Any, content_type: str | None = "application/json", **environ: Any) -> TestResponse:
+def post(
+    door: MemoryDoor,
+    body: Any,
+    content_type: str | None = "application/json",
+    *,
+    terminated: bool = True,
+    stream: Any = None,
+    **environ: str,
+) -> TestResponse:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     # The length is given by hand, because the test client leaves it out for an empty body.
-    overrides = {"CONTENT_LENGTH": str(len(data)), "wsgi.input_terminated": True, **environ}
+    overrides: dict[str, Any] = {"CONTENT_LENGTH": str(len(data)), "wsgi.input_terminated": terminated, **environ}
+    if stream:
+        overrides["wsgi.input"] = stream
     return (
         door.app()
         .test_client()
-        .post("/assistance", input_stream=io.BytesIO(data), content_type=content_type, environ_overrides=overrides)
+        .post(
+            "/assistance",
+            input_stream=io.BytesIO(data),
+            content_type=content_type,
+            environ_overrides=overrides,
+        )
     )
 
 
@@ -249,7 +264,7 @@ def test_chunked_transfer_is_refused_even_beside_a_length(door: MemoryDoor) -> N
 
 @pytest.mark.parametrize("terminated", [True, False])
 def test_a_body_that_ends_early_is_refused_although_it_is_whole_json(door: MemoryDoor, terminated: bool) -> None:
-    response = post(door, GOOD, CONTENT_LENGTH="1000", **{"wsgi.input_terminated": terminated})
+    response = post(door, GOOD, CONTENT_LENGTH="1000", terminated=terminated)
     assert refusal(door, response) == (400, "body-truncated")
 
 
@@ -261,13 +276,13 @@ class Broken(io.RawIOBase):
 
 
 def test_a_caller_who_hangs_up_in_the_body_leaves_no_request(door: MemoryDoor) -> None:
-    response = post(door, GOOD, **{"wsgi.input": Broken()})
+    response = post(door, GOOD, stream=Broken())
     assert refusal(door, response) == (400, "body-truncated")
 
 
 @pytest.mark.parametrize("length", ["65537", "1000000000000", "9" * 5000, "00065537"])
 def test_a_body_that_is_too_large_is_refused_before_it_is_read(door: MemoryDoor, length: str) -> None:
-    response = post(door, GOOD, CONTENT_LENGTH=length, **{"wsgi.input": Broken()})
+    response = post(door, GOOD, CONTENT_LENGTH=length, stream=Broken())
     assert refusal(door, response) == (413, "body-too-large")
 
 

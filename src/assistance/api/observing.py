@@ -7,7 +7,7 @@ import re
 import flask
 import structlog
 
-from assistance.api.problems import BAD_REQUEST, Problem
+from assistance.api.problems import BAD_REQUEST, NOT_FOUND, Problem
 from assistance.runtime.clock import monotonic
 from assistance.runtime.ids import uuid7
 from assistance.runtime.metrics import http_request_seconds, http_requests
@@ -28,6 +28,7 @@ def observe(app: flask.Flask) -> None:
         flask.g.began_at = monotonic()
         structlog.contextvars.bind_contextvars(request_id=request_id())
         _check_host(flask.request)
+        _check_path(flask.request)
 
     @app.after_request
     def end(answer: flask.Response) -> flask.Response:
@@ -65,3 +66,10 @@ def _check_host(request: flask.Request) -> None:
     host = request.environ.get("HTTP_HOST") or ""
     if request.environ.get("SERVER_PROTOCOL") == "HTTP/1.1" and not _HOST.fullmatch(host):
         raise Problem(BAD_REQUEST, "HTTP/1.1 needs exactly one Host header.")
+
+
+def _check_path(request: flask.Request) -> None:
+    path = request.environ.get("PATH_INFO") or ""
+    # Routing forgives leading slashes, also none and many; a gateway that filters by path does not.
+    if not path.startswith("/") or path.startswith("//"):
+        raise Problem(NOT_FOUND, "Nothing is served at this path.")

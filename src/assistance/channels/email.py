@@ -76,7 +76,7 @@ class EmailChannel:
     def send(self, rendered: Rendered, destination: Mapping[str, Any], key: DeliveryKey, deadline: Deadline) -> Outcome:
         """Hand the mail in once; the receipt says which addresses the server took and which it refused."""
         to = destination.get("to")
-        if not isinstance(to, list) or not to or not all(isinstance(address, str) for address in to):
+        if not isinstance(to, list) or not to or not all(map(_may_be_address, to)):
             return _rejected("bad_destination", "the destination names no address", RejectionReason.DESTINATION)
         try:
             wire = email_message.compose(rendered, self._sender, to, key)
@@ -143,6 +143,10 @@ def _refusal(refused: SmtpRefused) -> Outcome:
     about_content = refused.stage in ("data", "message") or refused.code == _TOO_BIG
     reason = RejectionReason.CONTENT if about_content else RejectionReason.CONFIGURATION
     return _rejected(code, str(refused), reason)
+
+
+def _may_be_address(value: object) -> bool:
+    return isinstance(value, str) and value.isascii() and value.isprintable() and "@" in value
 
 
 def _rejected(code: str, detail: str, reason: RejectionReason) -> Rejected:

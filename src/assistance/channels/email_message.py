@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from email import charset, policy
+from email.errors import MessageError
 from email.header import Header
 from email.message import Message
 from email.parser import BytesParser
 from email.utils import formataddr, formatdate
+from typing import Any
 
 from email_validator import EmailNotValidError, ValidatedEmail, validate_email
 
@@ -60,9 +62,9 @@ def message_id(key: DeliveryKey, domain: str) -> str:
 def compose(rendered: Rendered, sender: ValidatedEmail, to: Iterable[str], key: DeliveryKey) -> bytes:
     """The message as it goes over the wire, with CRLF line ends.
 
-    Raises `UnsafeHeaders` when reading it back finds other headers than those that were set.
+    Raises `UnsafeHeaders` when it cannot be written, or reading it back finds other headers than those that were set.
     """
-    message = Message(policy=policy.compat32)
+    message: Message[Any, Any] = Message(policy=policy.compat32)
     message.set_payload(rendered.content["body"], _READABLE_UTF8)
     headers: dict[str, str | Header] = {
         "From": formataddr((sender.display_name, str(sender.ascii_email))),
@@ -76,7 +78,10 @@ def compose(rendered: Rendered, sender: ValidatedEmail, to: Iterable[str], key: 
         headers["Reply-To"] = rendered.content["reply_to"]
     for name, value in headers.items():
         message[name] = value
-    wire = message.as_bytes(policy=policy.compat32.clone(linesep="\r\n"))
+    try:
+        wire = message.as_bytes(policy=policy.compat32.clone(linesep="\r\n"))
+    except MessageError as error:
+        raise UnsafeHeaders from error
     _verify(wire, {*headers, "Content-Type", "MIME-Version", "Content-Transfer-Encoding"})
     return wire
 

@@ -49,10 +49,17 @@ def _description(view: View, most: int) -> Iterator[str]:
 
 
 def _pieces(text: str, longest: int) -> Iterator[str]:
-    """The text in escaped pieces of at most `longest` characters, never cutting an escape in two."""
+    """The text in escaped pieces of at most `longest` characters, cut between words where there are any.
+
+    Neither an escape nor a character is lost; a piece of white space alone is left out, because Slack refuses it.
+    """
     while text:
         head = _fitting(text, longest)
-        yield escape(head)
+        if len(head) < len(text):
+            after_a_word = max(head.rfind("\n"), head.rfind(" ")) + 1
+            head = head[:after_a_word] if after_a_word > len(head) // 2 else head
+        if head.strip():
+            yield escape(head)
         text = text[len(head) :]
 
 

@@ -216,7 +216,7 @@ class _Client(smtplib.SMTP):
             except OSError as error:
                 self.close()
                 raise smtplib.SMTPServerDisconnected("the connection broke") from error
-            if not line:
+            if not line.endswith(b"\n") and len(line) < _MOST_REPLY_BYTES:  # half a reply is no reply
                 self.close()
                 raise smtplib.SMTPServerDisconnected("the connection was closed")
             size += len(line)

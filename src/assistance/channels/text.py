@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC
 
 from assistance.channels.contract import View
 from assistance.domain.request import AssistanceRequest, Priority
@@ -49,7 +50,7 @@ def facts(view: View) -> Iterator[str]:
         yield f"Priority: {view.request.priority}"
     if view.late_seconds > _LATE_AFTER_SECONDS:
         day = "%Y-%m-%d " if view.late_seconds >= _DAY_SECONDS / 2 else ""
-        since = view.request.created_at.strftime(f"{day}%H:%M UTC")
+        since = view.request.created_at.astimezone(UTC).strftime(f"{day}%H:%M UTC")
         yield f"Waiting since {since} ({_lateness(view.late_seconds)} late)"
 
 

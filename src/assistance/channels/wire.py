@@ -70,10 +70,17 @@ def secure(sock: socket.socket, host: str) -> ssl.SSLSocket:
     Raises `NotConnected`; the socket is then closed.
     """
     try:
-        return tls_context().wrap_socket(sock, server_hostname=host)
+        # With a handshake of its own: a connection that was lost meanwhile would be handed back as if it were secured.
+        secured = tls_context().wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+        try:
+            secured.do_handshake()
+        except BaseException:
+            secured.close()
+            raise
     except (OSError, ValueError) as error:
         sock.close()
         raise NotConnected("tls_failed", f"{host}: {explain(error)}") from error
+    return secured
 
 
 @functools.cache

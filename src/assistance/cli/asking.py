@@ -7,12 +7,13 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from assistance.settings import Settings
-from assistance.storage.database import Database
+if TYPE_CHECKING:
+    from assistance.settings import Settings
+    from assistance.storage.database import Database
 
 
 @contextmanager

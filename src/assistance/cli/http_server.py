@@ -23,6 +23,6 @@ def serve(settings: Settings) -> None:
         blocking_threads=settings.http_threads,
         respawn_failed_workers=True,
         workers_kill_timeout=20,
-        log_level=LogLevels.warning,
+        log_level=LogLevels.error,
         websockets=False,
     ).serve()

@@ -16,11 +16,10 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from psycopg import sql
-
 from assistance.domain.errors import AssistanceError
 from assistance.embedded.binaries import Binaries, find_binaries
 from assistance.embedded.child import start_child, unprivileged
+from assistance.embedded.databases import create_database, drop_database
 from assistance.embedded.ports import free_port, is_free
 from assistance.runtime.clock import Deadline, sleep
 from assistance.storage.database import raw_connection
@@ -275,21 +274,6 @@ class PostgresServer:
             found = connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE]).fetchone()
         if found is None:
             create_database(maintenance, DATABASE)
-
-
-def create_database(server_url: str, name: str, *, template: str | None = None) -> None:
-    """Create a database on the server that `server_url` reaches, as a copy of `template` if one is named."""
-    statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
-    if template is not None:
-        statement += sql.SQL(" TEMPLATE {}").format(sql.Identifier(template))
-    with raw_connection(server_url) as connection:
-        connection.execute(statement)
-
-
-def drop_database(server_url: str, name: str) -> None:
-    """Drop a database of the server that `server_url` reaches if it exists, ending its sessions."""
-    with raw_connection(server_url) as connection:
-        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def _works_in(process: str, folder: Path) -> bool:

@@ -38,5 +38,6 @@ def remember(connection: Connection, client: str, key: IdempotencyKey, request_i
         insert(idempotency_keys)
         .values(client=client, key=key.value, fingerprint=key.fingerprint, request_id=request_id)
         .on_conflict_do_nothing()
+        .returning(idempotency_keys.c.key)
     )
-    return stored.rowcount == 1
+    return stored.first() is not None

@@ -27,6 +27,10 @@ ANONYMOUS = ""
 _REF_TRIES = 5
 
 
+class _KeyTaken(Exception):
+    """Another call with the same key was committed while ours was under way: ours is rolled back."""
+
+
 class Intake:
     """Takes submissions in. Thread-safe."""
 
@@ -63,19 +67,20 @@ class Intake:
     def _store(
         self, submission: Submission, route: Plan, key: IdempotencyKey | None, deadline: Deadline
     ) -> Accepted | None:
-        def work(connection: Connection) -> Accepted | None:
+        def work(connection: Connection) -> Accepted:
             known = first_answer(connection, ANONYMOUS, key) if key else None
             if known is not None:
                 return known
             accepted = self._insert(connection, submission, route)
             if key and not remember(connection, ANONYMOUS, key, accepted.id):
-                connection.rollback()
-                return None
+                raise _KeyTaken
             return accepted
 
         for _ in range(_REF_TRIES):
             try:
                 return self._database.run(work, deadline)
+            except _KeyTaken:
+                return None
             except exc.IntegrityError as error:
                 if not _is_taken_ref(error):
                     raise

@@ -41,7 +41,7 @@ class Relay:
         Raises `BrokerUnavailable`, before claiming anything, while the broker takes no messages.
         """
         state = self._publisher.state
-        metrics.relay_state.set(state is ConnectionState.READY)
+        metrics.relay_ready.set(state is ConnectionState.READY)
         if state is not ConnectionState.READY:
             self._idle_or_confirmed_at = monotonic()
             raise BrokerUnavailable(f"The broker connection is {state}.")

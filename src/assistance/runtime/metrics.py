@@ -34,7 +34,9 @@ active_workers = Gauge(
     "assistance_active_workers", "Consumer threads busy with a delivery.", ["channel"], multiprocess_mode="livesum"
 )
 outbox_publish = Counter("assistance_outbox_publish", "Outbox rows published.", ["outcome"])
-relay_state = Gauge("assistance_relay_ready", "1 while the relay's broker connection is READY.")
+relay_ready = Gauge(
+    "assistance_relay_ready", "1 while the relay's broker connection is READY.", multiprocess_mode="livemax"
+)
 delivery = Counter("assistance_delivery", "Attempts and look-ups that ended.", ["channel", "outcome"])
 delivery_end_to_end = Histogram(
     "assistance_delivery_end_to_end_seconds", "From accepted to delivered.", ["channel"], buckets=_LATENCIES

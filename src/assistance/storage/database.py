@@ -11,11 +11,10 @@ import psycopg
 import sqlalchemy
 from sqlalchemy import Connection, event, exc
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.pool import QueuePool
 
 from assistance.domain.errors import CommitUnknown, DatabaseUnavailable, SchemaMismatch, SettingsError
 from assistance.runtime.clock import Deadline, sleep
-from assistance.runtime.metrics import db_write_seconds
+from assistance.runtime.metrics import db_pool_in_use, db_write_seconds
 from assistance.runtime.watchdog import shut_socket, watchdog
 from assistance.storage.tables import SCHEMA_REVISION
 
@@ -68,7 +67,7 @@ class Database:
         deadline = deadline or Deadline.after(self._deadline_seconds)
         committing = False
         with _translated(lambda: committing):
-            with self._engine.connect() as connection:
+            with self._engine.connect() as connection, db_pool_in_use.track_inprogress():
                 with watchdog.at(deadline, _cut(connection)):
                     with connection.begin() as transaction:
                         yield connection
@@ -99,11 +98,6 @@ class Database:
                 f"The database's schema is at {found or 'nothing yet'}, this program needs {SCHEMA_REVISION}: "
                 + ("run `assistance migrate`." if found is None or found < SCHEMA_REVISION else "run a newer program.")
             )
-
-    def pool_in_use(self) -> int:
-        """How many connections are checked out now."""
-        pool = self._engine.pool
-        return pool.checkedout() if isinstance(pool, QueuePool) else 0
 
     def close(self) -> None:
         """Close every idle connection."""

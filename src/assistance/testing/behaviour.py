@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 from dataclasses import dataclass, field
@@ -53,8 +54,6 @@ def close(sock: socket.socket, *, reset: bool) -> None:
     if reset:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     else:
-        try:
+        with contextlib.suppress(OSError):  # the other side was quicker
             sock.shutdown(socket.SHUT_WR)
-        except OSError:  # the other side was quicker
-            pass
     sock.close()

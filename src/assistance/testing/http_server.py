@@ -91,6 +91,8 @@ class FakeHttpServer(TcpServer):
             close(sock, reset=True)
             return
         request = _read(sock)
+        if request is None:
+            return
         usual = self.take(request) if not (isinstance(behaviour, Reply) and not behaviour.accept) else None
         if behaviour is None and usual is not None:
             _answer(sock, usual)
@@ -113,9 +115,13 @@ class FakeHttpServer(TcpServer):
                 return
 
 
-def _read(sock: socket.socket) -> Received:
+def _read(sock: socket.socket) -> Received | None:
+    """One request; none when the connection was only opened and closed."""
     with sock.makefile("rb") as stream:
-        method, target, _ = stream.readline().decode("latin-1").split(" ", 2)
+        first = stream.readline()
+        if not first:
+            return None
+        method, target, _ = first.decode("latin-1").split(" ", 2)
         headers = {}
         while (line := stream.readline()) not in (b"\r\n", b""):
             name, _, value = line.decode("latin-1").partition(":")

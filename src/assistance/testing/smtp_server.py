@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import socket
 import ssl
@@ -27,7 +28,8 @@ class Says:
     """Answers instead of the usual ones, by stage.
 
     Stages: `greeting`, `ehlo`, `starttls`, `auth`, `mail`, `rcpt`, `data` (before the text) and `message` (after the
-    dot). An address as key answers for that recipient alone. An empty answer closes the connection at that stage.
+    dot). An address as key answers for that recipient alone. An empty answer closes the connection at that stage;
+    an empty `text` does so while the text is expected.
     """
 
     answers: Mapping[str, str] = field(default_factory=dict)
@@ -136,7 +138,7 @@ class _Session:
         if verb == "RCPT":
             return self._recipient(_address(command))
         if verb == "DATA":
-            return self._reply("data") and ("data" in self._says or self._message())
+            return self._data()
         self._send("221 bye" if verb == "QUIT" else "502 unknown")
         return verb != "QUIT"
 
@@ -145,6 +147,14 @@ class _Session:
         if answer.startswith("2"):
             self._to.append(address)
         return self._reply("rcpt", answer, override=False)
+
+    def _data(self) -> bool:
+        if self._says.get("text") == "":
+            # Corked, the answer and the end of the connection travel together: the client sees both at once.
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+            self._reply("data")
+            return False
+        return self._reply("data") and ("data" in self._says or self._message())
 
     def _message(self) -> bool:
         wire = b"\r\n"
@@ -198,8 +208,6 @@ class _Session:
         return "\r\n".join(f"250-{line}" for line in lines) + "\r\n250 SIZE 1000000"
 
     def _is_right(self, command: str) -> bool:
-        import base64
-
         user, password = self._server.login or ("", "")
         return command.rpartition(" ")[2] == base64.b64encode(f"\0{user}\0{password}".encode()).decode()
 

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 from types import TracebackType
+from typing import Self
 
 
 class TcpServer:
@@ -30,7 +31,7 @@ class TcpServer:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
-    def __enter__(self) -> TcpServer:
+    def __enter__(self) -> Self:
         threading.Thread(target=self._accept, name="fake", daemon=True).start()
         return self
 

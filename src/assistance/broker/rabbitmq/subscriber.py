@@ -157,7 +157,8 @@ class RabbitSubscriber:
         self._paused.add(queue)
         for stream in self._streams_of(queue):
             stream.pool.pause()
-            self._connection.post(stream.adjust)
+            # Not `adjust`: a resume that follows at once must not keep what was left from being given back.
+            self._connection.post(stream.cancel)
 
     def resume(self, queue: str) -> None:
         """Consume a paused queue again."""

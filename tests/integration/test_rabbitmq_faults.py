@@ -1,0 +1,179 @@
+"""A RabbitMQ that is away, dies, freezes or raises an alarm."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from structlog.testing import capture_logs
+
+from assistance.broker.contract import Confirmation, ConnectionState
+from assistance.broker.rabbitmq.probe import probe
+from assistance.broker.rabbitmq.publisher import RabbitPublisher
+from assistance.broker.rabbitmq.subscriber import RabbitSubscriber
+from assistance.domain.errors import BrokerUnavailable
+from tests.broker_tools import Inbox, message, wait_until
+from tests.servers.rabbit import RabbitServer
+
+CONFIRMED, UNKNOWN = Confirmation.CONFIRMED, Confirmation.UNKNOWN
+READY = ConnectionState.READY
+NOTICED_SECONDS = 20
+
+
+class Ends:
+    """Both ends on one server, with an inbox."""
+
+    def __init__(self, url: str) -> None:
+        self.inbox = Inbox()
+        self.publisher = RabbitPublisher(url, ["one"])
+        self.subscriber = RabbitSubscriber(url, ["one"])
+
+    def both(self, state: ConnectionState) -> bool:
+        return self.publisher.state is state and self.subscriber.state is state
+
+    def start(self) -> None:
+        self.subscriber.start([self.inbox.reads()])
+
+    def close(self) -> None:
+        self.subscriber.stop(1)
+        self.publisher.close()
+
+
+@pytest.fixture
+def rabbit(own_rabbit: Callable[[], RabbitServer]) -> RabbitServer:
+    return own_rabbit()
+
+
+@pytest.fixture
+def ends(rabbit: RabbitServer) -> Iterator[Ends]:
+    ends = Ends(rabbit.url)
+    yield ends
+    ends.close()
+
+
+def test_both_ends_wait_for_a_broker_that_is_away_and_tell_it_once(rabbit: RabbitServer) -> None:
+    rabbit.stop()
+    with capture_logs() as logs:
+        began = time.monotonic()
+        ends = Ends(rabbit.url)
+        try:
+            ends.start()
+            assert ends.publisher.publish([message("m")], 5) == [UNKNOWN]
+            assert time.monotonic() - began < 1
+            wait_until(lambda: len(logs) >= 2)
+            time.sleep(2)  # several attempts fail meanwhile
+            rabbit.start()
+            wait_until(lambda: ends.both(READY))
+            assert ends.publisher.publish([message("m")], 5) == [CONFIRMED]
+            wait_until(lambda: ends.inbox.ended)
+        finally:
+            ends.close()
+    events = sorted((log["connection"], log["event"]) for log in logs)
+    assert events == [
+        (f"assistance-{end}", f"broker.{event}")
+        for end in ("publisher", "subscriber")
+        for event in ("connected", "disconnected")
+    ]
+
+
+def test_confirmed_messages_survive_a_restart_of_the_broker(rabbit: RabbitServer, ends: Ends) -> None:
+    wait_until(lambda: ends.publisher.state is READY)
+    ids = [f"m{i}" for i in range(100)]
+    assert ends.publisher.publish([message(each) for each in ids], 10) == [CONFIRMED] * 100
+    rabbit.restart()
+    ends.start()
+    wait_until(lambda: len(ends.inbox.ended) == 100)
+    assert sorted(ends.inbox.ids(), key=str) == sorted(ids)
+
+
+def test_a_broker_killed_in_the_middle_of_a_batch_loses_nothing_that_it_confirmed(
+    rabbit: RabbitServer, ends: Ends
+) -> None:
+    wait_until(lambda: ends.publisher.state is READY)
+    ids = [f"m{i}" for i in range(20_000)]
+    threading.Timer(0.2, rabbit.kill).start()
+    began = time.monotonic()
+    answers = ends.publisher.publish([message(each) for each in ids], 60)
+    assert time.monotonic() - began < 30  # the loss is noticed, not waited out
+    assert set(answers) <= {CONFIRMED, UNKNOWN}
+    assert answers.count(UNKNOWN) > 0, "the kill came too late to hit the batch"
+    wait_until(lambda: rabbit.pid is None)
+    rabbit.start()
+    ends.start()
+    wait_until(lambda: ends.both(READY))
+    assert ends.publisher.publish([message("after")], 10) == [CONFIRMED]
+    confirmed = {each for each, answer in zip(ids, answers, strict=True) if answer is CONFIRMED}
+    wait_until(lambda: confirmed <= set(ends.inbox.ids()), 60)
+
+
+def test_a_frozen_broker_is_noticed_by_both_ends_and_they_recover(rabbit: RabbitServer, ends: Ends) -> None:
+    ends.start()
+    wait_until(lambda: ends.both(READY))
+    group = rabbit.pid
+    assert group is not None
+    os.killpg(group, signal.SIGSTOP)
+    try:
+        with pytest.raises(BrokerUnavailable):
+            probe(rabbit.url, 1)
+        assert ends.publisher.publish([message("m")], 0.5) == [UNKNOWN]
+        wait_until(lambda: ends.publisher.state is not READY and ends.subscriber.state is not READY, NOTICED_SECONDS)
+    finally:
+        os.killpg(group, signal.SIGCONT)
+    wait_until(lambda: ends.both(READY), 30)
+    assert ends.publisher.publish([message("after")], 10) == [CONFIRMED]
+    wait_until(lambda: "after" in ends.inbox.ids())
+
+
+def test_closing_does_not_wait_for_a_frozen_broker(rabbit: RabbitServer, ends: Ends) -> None:
+    ends.start()
+    wait_until(lambda: ends.both(READY))
+    group = rabbit.pid
+    assert group is not None
+    os.killpg(group, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        ends.close()
+        assert time.monotonic() - began < 8
+        assert ends.both(ConnectionState.CLOSED)
+    finally:
+        os.killpg(group, signal.SIGCONT)
+
+
+def test_an_alarm_of_the_broker_blocks_the_publisher_within_its_time_out_until_it_is_over(
+    rabbit: RabbitServer, ends: Ends
+) -> None:
+    ends.start()
+    wait_until(lambda: ends.both(READY))
+    rabbit.rabbitmqctl("set_disk_free_limit", "9000GB")
+    began = time.monotonic()
+    assert ends.publisher.publish([message(f"m{i}") for i in range(10)], 1) == [UNKNOWN] * 10
+    assert 0.9 < time.monotonic() - began < 5
+    wait_until(lambda: ends.publisher.state is ConnectionState.BLOCKED)
+    assert ends.subscriber.state is READY
+    began = time.monotonic()
+    assert ends.publisher.publish([message("refused")], 5) == [UNKNOWN]
+    assert time.monotonic() - began < 1
+    rabbit.rabbitmqctl("set_disk_free_limit", "50MB")
+    wait_until(lambda: ends.publisher.state is READY)
+    assert ends.publisher.publish([message("after")], 10) == [CONFIRMED]
+    wait_until(lambda: len(ends.inbox.ended) == 11)
+    assert "refused" not in ends.inbox.ids()
+
+
+def test_a_connection_that_an_operator_closes_comes_back_and_unanswered_messages_are_offered_again(
+    rabbit: RabbitServer, ends: Ends
+) -> None:
+    ends.inbox = Inbox(hold=True)
+    ends.start()
+    wait_until(lambda: ends.both(READY))
+    assert ends.publisher.publish([message("m")], 10) == [CONFIRMED]
+    wait_until(lambda: ends.inbox.begun)
+    rabbit.rabbitmqctl("close_all_connections", "the test asks for it")
+    wait_until(lambda: len(ends.inbox.begun) == 2)
+    assert ends.inbox.begun[1].redelivered
+    ends.inbox.release()
+    wait_until(lambda: ends.both(READY))
