@@ -24,7 +24,7 @@ from assistance.resilience.retry_schedule import HUMAN, RetrySchedule
 
 _CHANNEL_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _RESERVED_NAMES = frozenset({"dlq", "dlx"})
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _TABLES = ("channels", "topics", "retry")
 _LONGEST_TOPIC = 64
@@ -210,7 +210,7 @@ def _positive_duration(value: object) -> float:
 def _durations(value: object) -> tuple[float, ...]:
     if not isinstance(value, list) or not value:
         raise ValueError('is not a list of durations such as ["1s", "5s"]')
-    return tuple(parse_duration(item) for item in value)
+    return tuple(_positive_duration(item) for item in value)
 
 
 def _count(value: object) -> int:
@@ -236,7 +236,8 @@ def _one_of(schedules: Mapping[str, RetrySchedule]) -> Callable[[object], RetryS
 
 def _did_you_mean(written: object, allowed: Collection[str]) -> str:
     near = difflib.get_close_matches(str(written), allowed, n=1)
-    return f"; did you mean {near[0]!r}?" * bool(near) + f" (allowed: {', '.join(sorted(allowed)) or 'none'})"
+    suggestion = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{suggestion} (allowed: {', '.join(sorted(allowed)) or 'none'})"
 
 
 def _explain_option(where: str, channel_type: ChannelType, item: Mapping[str, Any]) -> str:

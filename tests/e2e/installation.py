@@ -55,8 +55,8 @@ delays = ["100ms", "300ms", "1s"]
 give_up_after = "5m"
 
 [retry.doomed]
-delays = ["100ms", "200ms", "400ms"]
-give_up_after = "1500ms"
+delays = ["100ms", "200ms", "400ms", "1m"]
+give_up_after = "30s"
 jitter = 0.0
 
 [topics]

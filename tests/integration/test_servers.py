@@ -96,7 +96,7 @@ def test_confirmed_messages_survive_a_stop_and_a_kill_of_the_broker(own_rabbit: 
     server.kill()
     assert server.pid is None
     server.start()
-    assert _count(url, "queue") == 2
+    _wait_until(lambda: _count(url, "queue") == 2)  # the number that is told lags behind a recovery
     assert "queue" in server.rabbitmqctl("list_queues", "-p", "tenant", "name")
 
 

@@ -38,7 +38,7 @@ def parse_address(text: str) -> ValidatedEmail:
     try:
         address = validate_email(text, check_deliverability=False, test_environment=True, allow_display_name=True)
     except EmailNotValidError as error:
-        raise ValueError(f"not an e-mail address: {error}") from error
+        raise ValueError(f"not an e-mail address: {str(error).rstrip('.')}") from error
     if address.ascii_email is None:
         raise ValueError("an address needs an ASCII form before the @")
     return address

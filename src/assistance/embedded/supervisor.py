@@ -45,6 +45,8 @@ class Child:
         self._backoff = Backoff(first=0.2, most=10.0)
         self._started_at = 0.0
         self._restart_at: float | None = None
+        #: How often the process ended without being asked to.
+        self.deaths = 0
 
     @property
     def pid(self) -> int | None:
@@ -72,6 +74,7 @@ class Child:
         if code is None:
             return
         if self._restart_at is None:
+            self.deaths += 1
             if monotonic() - self._started_at > _RECOVERED_SECONDS:
                 self._backoff.reset()
             pause = self._backoff.next_seconds()

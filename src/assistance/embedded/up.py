@@ -37,6 +37,7 @@ _HOST = "127.0.0.1"
 _READY_SECONDS = 60.0
 #: How long the processes of a run that was killed may take to leave their port.
 _LEAVING_SECONDS = 20.0
+_MOST_DEATHS = 3  # of one child before everything is ready
 _WATCH_SECONDS = 0.2
 _POLL_SECONDS = 0.05
 _WRONG_SETTINGS = 2  # the exit code with which a child says that it will never start like this
@@ -135,7 +136,7 @@ def _run(children: _Children, postgres: PostgresServer, url: str, folder: Path, 
 def _wait_until_ready(children: _Children, url: str, stop: threading.Event) -> int | None:
     """None once everything is ready; an exit code when it will not be.
 
-    Raises `AssistanceError` when it takes too long.
+    Raises `AssistanceError` when it takes too long or a child keeps dying.
     """
     deadline = Deadline.after(_READY_SECONDS)
     while not (_answers(f"{children.sandbox_url}/livez") and _answers(f"{url}/readyz")):
@@ -145,6 +146,8 @@ def _wait_until_ready(children: _Children, url: str, stop: threading.Event) -> i
             if child.exit_code() == _WRONG_SETTINGS:
                 return _WRONG_SETTINGS  # it has said why
             child.keep_running()
+            if child.deaths >= _MOST_DEATHS:
+                raise AssistanceError(f"The {child.name} cannot be started; the lines above say why.")
         if deadline.has_passed:
             raise AssistanceError(f"Not everything was ready within {_READY_SECONDS:.0f} s; the lines above say why.")
     return None

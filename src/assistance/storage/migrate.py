@@ -10,7 +10,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import exc
 
-from assistance.domain.errors import DatabaseUnavailable
+from assistance.domain.errors import DatabaseUnavailable, SchemaMismatch
 from assistance.storage.database import driver_url, schema_revision
 
 #: Any constant does, as long as every version of this program uses the same one.
@@ -31,7 +31,8 @@ def newest_revision() -> str | None:
 def migrate(url: str) -> tuple[str | None, str | None]:
     """Upgrade the database at `url`; returns the revisions before and after.
 
-    Safe to run from several processes at once: they take turns. Raises `DatabaseUnavailable`.
+    Safe to run from several processes at once: they take turns. Raises `DatabaseUnavailable`, and `SchemaMismatch`
+    when a newer program has migrated the database further.
     """
     engine = sqlalchemy.create_engine(driver_url(url), connect_args={"connect_timeout": 5})
     try:
@@ -40,6 +41,8 @@ def migrate(url: str) -> tuple[str | None, str | None]:
             before = schema_revision(connection)
             connection.commit()
             config = _config()
+            if before is not None and before > (newest_revision() or ""):
+                raise SchemaMismatch(f"The database's schema is at {before}, which is newer: run a newer program.")
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             connection.commit()

@@ -44,7 +44,8 @@ class TcpServer:
             for sock in self._open:
                 with contextlib.suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
+            threads = list(self._threads)
+        for thread in threads:
             thread.join(5)
 
     def _accept(self) -> None:
@@ -58,7 +59,7 @@ class TcpServer:
                 self.connections += 1
                 self._open.add(sock)
                 self._threads.append(thread)
-            thread.start()
+                thread.start()
 
     def _run(self, sock: socket.socket) -> None:
         try:

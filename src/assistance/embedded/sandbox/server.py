@@ -25,13 +25,17 @@ log = structlog.get_logger()
 _LARGEST_BODY = 1024 * 1024
 _MOST_MESSAGES = 10_000
 _API = "/api/"
+#: How long a sandbox that was told to stop may still hold the folder.
+_LEAVING_SECONDS = 10
 
 
 class Sandbox:
     """A local Slack and mail server; port 0 picks a free one. Raises `SettingsError` when it cannot be set up."""
 
-    def __init__(self, host: str, slack_port: int, smtp_port: int, folder: Path) -> None:
-        self._store = Store(folder)
+    def __init__(
+        self, host: str, slack_port: int, smtp_port: int, folder: Path, *, patience_seconds: float = 0
+    ) -> None:
+        self._store = Store(folder, patience_seconds=patience_seconds)
         self._stopping = threading.Event()
         faults = Faults()
         try:
@@ -64,7 +68,7 @@ class Sandbox:
 
 def serve_sandbox(host: str, slack_port: int, smtp_port: int, folder: Path, stop: threading.Event) -> None:
     """Run the sandbox until `stop` is set. Raises `SettingsError` when a port is taken or the folder not writable."""
-    sandbox = Sandbox(host, slack_port, smtp_port, folder)
+    sandbox = Sandbox(host, slack_port, smtp_port, folder, patience_seconds=_LEAVING_SECONDS)
     sandbox.start()
     log.info("sandbox.started", host=host, slack_port=sandbox.slack_port, smtp_port=sandbox.smtp_port)
     stop.wait()

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from assistance.domain.errors import SettingsError
-from assistance.runtime.clock import unix_time, utc_now
+from assistance.runtime.clock import Deadline, sleep, unix_time, utc_now
 
 _LOG_NAME = "received.jsonl"
 _KEPT_RECORDS = 10_000
+_RETRY_SECONDS = 0.05
 _KEPT_BYTES = 64 * 1024 * 1024
 
 SLACK = "slack"
@@ -29,16 +30,26 @@ MAIL = "mail"
 
 
 class Store:
-    """The sandbox's memory; thread-safe. One process at a time may hold a folder."""
+    """The sandbox's memory; thread-safe. One process at a time may hold a folder.
 
-    def __init__(self, folder: Path, *, kept_records: int = _KEPT_RECORDS, kept_bytes: int = _KEPT_BYTES) -> None:
+    A last holder who is just leaving is waited for, `patience_seconds` long. Raises `SettingsError`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        patience_seconds: float = 0,
+        kept_records: int = _KEPT_RECORDS,
+        kept_bytes: int = _KEPT_BYTES,
+    ) -> None:
         self._kept_records = kept_records
         self._kept_bytes = kept_bytes
         self._lock = threading.Lock()
         self._records: OrderedDict[tuple[str, str], tuple[dict[str, Any], int]] = OrderedDict()
         self._bytes = 0
         self._last_microseconds = 0
-        self._file = _open_locked(folder)
+        self._file = _open_locked(folder, Deadline.after(patience_seconds))
         self._end = self._load()
 
     def add_slack(self, conversation: str, message: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,16 +161,20 @@ def _ts(microseconds: int) -> str:
     return f"{seconds}.{rest:06d}"
 
 
-def _open_locked(folder: Path) -> Any:
+def _open_locked(folder: Path, deadline: Deadline) -> Any:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Unbuffered and appending: one `write` call a record, and never over an older one.
         file = (folder / _LOG_NAME).open("ab+", buffering=0)
     except OSError as error:
         raise SettingsError(f"The sandbox cannot write to its folder {folder} ({error.strerror}).") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise SettingsError(f"Another sandbox is using the folder {folder}.") from error
-    return file
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if deadline.has_passed:
+                file.close()
+                raise SettingsError(f"Another sandbox is using the folder {folder}.") from error
+            sleep(_RETRY_SECONDS)
+        else:
+            return file

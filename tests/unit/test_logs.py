@@ -1,0 +1,59 @@
+"""Logs: one event a line, no secrets."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import logging, structlog
+from assistance.runtime.logs import configure_logs
+configure_logs("relay", level={level!r}, fmt={fmt!r})
+log = structlog.get_logger()
+with structlog.contextvars.bound_contextvars(channel="people"):
+    log.info("consumer.settled", url="amqp://user:s3cret@host/vhost", long="x" * 50_000, count=3)
+log.debug("a.detail")
+logging.getLogger("library").warning("at postgresql://u:s3cret@h/d")
+logging.getLogger("library").info("chatter")
+logging.getLogger("pika").error("pages of explanations")
+try:
+    1 / 0
+except ZeroDivisionError:
+    log.exception("pass.failed")
+"""
+
+
+def lines(level: str = "info", fmt: str = "json") -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(level=level, fmt=fmt)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == ""
+    return done.stderr.splitlines()
+
+
+def test_every_event_is_one_json_line_with_time_level_service_and_context() -> None:
+    events = [json.loads(line) for line in lines()]
+    assert [event["event"] for event in events] == ["consumer.settled", "at postgresql://***@h/d", "pass.failed"]
+    assert [event["level"] for event in events] == ["info", "warning", "error"]
+    assert all(event["service"] == "relay" and event["timestamp"].endswith("Z") for event in events)
+    assert (events[0]["channel"], events[0]["count"]) == ("people", 3)
+    assert "ZeroDivisionError" in events[2]["exception"]
+
+
+@pytest.mark.parametrize("fmt", ["json", "console"])
+def test_no_credentials_of_a_url_are_written(fmt: str) -> None:
+    text = "\n".join(lines(fmt=fmt))
+    assert "s3cret" not in text
+    assert "***@host/vhost" in text
+
+
+def test_a_value_that_would_fill_the_disk_is_cut() -> None:
+    assert len(json.loads(lines()[0])["long"]) < 10_000
+
+
+def test_the_level_decides_what_is_written() -> None:
+    assert any("a.detail" in line for line in lines(level="debug"))
+    assert not any("consumer.settled" in line for line in lines(level="warning"))
