@@ -54,13 +54,16 @@ class Installation:
         clean = {key: text for key, text in os.environ.items() if not key.startswith("ASSISTANCE_")}
         self._environment = {**clean, "ASSISTANCE_HTTP_WORKERS": "1", **environment, name: value}
         self.process: subprocess.Popen[bytes] | None = None
+        self._launched: list[subprocess.Popen[bytes]] = []
 
     def launch(self, *arguments: str) -> subprocess.Popen[bytes]:
         command = [*self._prefix, sys.executable, "-m", "assistance", "up", "--folder", str(self.folder), *arguments]
         with self.log.open("ab") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 command, stdout=log, stderr=log, env=self._environment, cwd="/", start_new_session=True
             )
+        self._launched.append(process)
+        return process
 
     def start(self, seconds: float = 60) -> None:
         said = self.said().count("is running at")
@@ -75,7 +78,12 @@ class Installation:
     def refused(self, *arguments: str) -> str:
         """Start in vain: exit code 2; returns what was said."""
         before = len(self.said())
-        assert self.launch(*arguments).wait(60) == 2, self.said()
+        process = self.launch(*arguments)
+        try:
+            assert process.wait(60) == 2, self.said()
+        finally:
+            process.kill()
+            process.wait()
         return self.said()[before:]
 
     def said(self) -> str:
@@ -110,8 +118,8 @@ class Installation:
             for pid in running:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            if self.process is not None:
-                self.process.poll()
+            for process in self._launched:
+                process.poll()
 
     def nothing_runs(self, seconds: float = 20) -> None:
         wait_for(lambda: not self.processes(), seconds, f"nothing running, but {self.processes()}")

@@ -23,6 +23,7 @@ from assistance.broker.contract import (
     Subscription,
 )
 from assistance.broker.rabbitmq import connection
+from assistance.broker.rabbitmq import subscriber as subscriber_module
 from assistance.broker.rabbitmq.probe import probe
 from assistance.broker.rabbitmq.publisher import RabbitPublisher
 from assistance.broker.rabbitmq.subscriber import RabbitSubscriber
@@ -45,6 +46,18 @@ def admin(url: str) -> Iterator[Any]:
 
 def lose_connection(end: RabbitSubscriber) -> None:
     end._connection.reconnect("the test asks for it")
+
+
+def forget_consumer(end: RabbitSubscriber) -> None:
+    """Cancel behind the subscriber's back, as a broker would that lost the consumer."""
+    (stream,) = end._streams
+    cancelled = threading.Event()
+
+    def cancel() -> None:
+        stream._amqp_channel.basic_cancel(stream._consumer_tag, callback=lambda _frame: cancelled.set())
+
+    end._connection.post(cancel)
+    assert cancelled.wait(10)
 
 
 def is_ready(end: Publisher | Subscriber) -> Callable[[], bool]:
@@ -85,8 +98,7 @@ def test_a_deleted_queue_comes_back_and_its_messages_are_returned_until_then(
     with admin(broker_url) as channel:
         channel.queue_delete(queue_of("one"))
     assert publisher.publish([message("m1"), message("m2", "two")], 10) == [RETURNED, CONFIRMED]
-    wait_until(is_ready(publisher))
-    assert publisher.publish([message("m1")], 10) == [CONFIRMED]
+    wait_until(lambda: publisher.publish([message("m1")], 10) == [CONFIRMED])
 
 
 def test_a_consumer_whose_queue_was_deleted_declares_it_and_consumes_again(
@@ -97,14 +109,37 @@ def test_a_consumer_whose_queue_was_deleted_declares_it_and_consumes_again(
     subscriber.start([one.reads("one"), two.reads("two")])
     try:
         wait_until(is_ready(subscriber))
-        with capture_logs() as logs, admin(broker_url) as channel:
-            channel.queue_delete(queue_of("one"))
-            channel.queue_delete(queue_of("two"))
+        with capture_logs() as logs:
+            with admin(broker_url) as channel:
+                channel.queue_delete(queue_of("one"))
+                channel.queue_delete(queue_of("two"))
             wait_until(lambda: sum(log["event"] == "broker.consumer_cancelled" for log in logs) == 2)
+            assert subscriber.state is ConnectionState.TOPOLOGY
             wait_until(is_ready(subscriber))
         assert publisher.publish([message("m1"), message("m2", "two")], 10) == [CONFIRMED, CONFIRMED]
         wait_until(lambda: one.ended and two.ended)
         assert not [log for log in logs if log["event"] == "broker.disconnected"]
+    finally:
+        subscriber.stop(5)
+
+
+def test_a_consumer_that_the_broker_silently_forgot_is_noticed_and_consumes_again(
+    broker_url: str, publisher: RabbitPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriber_module, "LOOK_SECONDS", 0.3)
+    inbox = Inbox()
+    subscriber = RabbitSubscriber(broker_url, ["one"])
+    subscriber.start([inbox.reads()])
+    try:
+        wait_until(is_ready(subscriber))
+        with capture_logs() as logs:
+            forget_consumer(subscriber)
+            assert stays(is_ready(subscriber), 1)  # an empty queue is no reason to reconnect
+            assert publisher.publish([message("m")], 10) == [CONFIRMED]
+            wait_until(lambda: inbox.ended)
+        assert [log["reason"] for log in logs if log["event"] == "broker.disconnected"] == [
+            f"messages wait in {queue_of('one')} and do not come"
+        ]
     finally:
         subscriber.stop(5)
 

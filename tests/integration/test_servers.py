@@ -160,7 +160,7 @@ def _pytest(folder: Path, environment: dict[str, str], *arguments: str) -> subpr
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "tests.conftest", "--rootdir", str(folder), *arguments, str(folder)],
         cwd=folder,
-        env={**inherited, "PYTHONPATH": str(_PROJECT), **environment},
+        env={**inherited, "PYTHONPATH": os.pathsep.join([str(_PROJECT), *filter(None, sys.path)]), **environment},
         capture_output=True,
         text=True,
         check=False,

@@ -154,7 +154,7 @@ def _postgres_container(stack: contextlib.ExitStack) -> str | None:
     try:
         if not _docker_answers():
             return None
-        from testcontainers.postgres import PostgresContainer
+        from testcontainers.community.postgres import PostgresContainer
 
         container = stack.enter_context(PostgresContainer(POSTGRES_IMAGE, driver=None))
         return str(container.get_connection_url())
@@ -166,7 +166,7 @@ def _rabbit_container(stack: contextlib.ExitStack) -> Server | None:
     try:
         if not _docker_answers():
             return None
-        from testcontainers.rabbitmq import RabbitMqContainer
+        from testcontainers.community.rabbitmq import RabbitMqContainer
 
         container = RabbitMqContainer(RABBIT_IMAGE).with_exposed_ports(_MANAGEMENT_PORT)
         stack.enter_context(container)

@@ -1,7 +1,7 @@
 """RabbitMQ's programs: the installed ones, or the distribution's packages unpacked into a cache folder.
 
 Nothing is installed: apt works in folders of its own, which also lets an ordinary user do it, and packages are only
-unpacked, so that no system-wide broker is started. `python -m tests.servers.rabbit_packages` fetches ahead of time.
+unpacked, so that no system-wide broker is started.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,10 +120,3 @@ def _run(command: list[str], folder: Path) -> str:
         command, cwd=folder, env=environment, capture_output=True, text=True, check=True, timeout=_FETCH_SECONDS
     )
     return done.stdout
-
-
-if __name__ == "__main__":
-    try:
-        sys.stdout.write(f"RabbitMQ: {rabbit_programs().scripts.parent}\n")
-    except ServerMissing as missing:
-        sys.stdout.write(f"RabbitMQ: {missing}\n")

@@ -54,8 +54,12 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 
 def show_json(value: Any) -> None:
-    """JSON for programs, one document on one line."""
-    click.echo(json.dumps(value, default=readable, ensure_ascii=False))
+    """JSON for programs, one document on one line; instants in RFC 3339."""
+    click.echo(json.dumps(value, default=_plain, ensure_ascii=False))
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else readable(value)
 
 
 def readable(value: Any) -> str:

@@ -7,8 +7,6 @@ queue, and writing it down twice is the same as once.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from typing import Any
 
 import structlog
 from sqlalchemy import Connection, select, update
@@ -23,6 +21,7 @@ from assistance.outbox.append import append
 from assistance.runtime import metrics
 from assistance.runtime.loop import Stopped, patiently
 from assistance.storage.database import Database
+from assistance.storage.plain import plain_json
 from assistance.storage.tables import dead_letters, deliveries
 
 log = structlog.get_logger()
@@ -78,7 +77,7 @@ def _stray(connection: Connection, received: Received, reason: str, error: str) 
         error=error,
         message_id=received.message_id,
         body=received.body,
-        headers=_plain(received.headers),
+        headers=plain_json(received.headers),
     )
     return reason
 
@@ -87,20 +86,5 @@ def _complete_letter(connection: Connection, hint: Hint, received: Received) -> 
     connection.execute(
         update(dead_letters)
         .where(dead_letters.c.delivery_id == hint.delivery_id, dead_letters.c.series == hint.series)
-        .values(body=received.body, headers=_plain(received.headers))
+        .values(body=received.body, headers=plain_json(received.headers))
     )
-
-
-def _plain(headers: Mapping[str, Any]) -> Any:
-    """Headers as JSON knows them; the broker's own types (instants, bytes) become text."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {str(key): plain(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(item) for item in value]
-        if value is None or isinstance(value, bool | int | float):
-            return value
-        return str(value).replace("\x00", "\N{REPLACEMENT CHARACTER}")
-
-    return plain(headers)

@@ -6,6 +6,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy.dialects.postgresql import insert
 
 from assistance.domain.hint import Hint
+from assistance.storage.plain import plain_text
 from assistance.storage.tables import dead_letters
 
 
@@ -19,7 +20,7 @@ def bury(connection: Connection, hint: Hint, *, source: str, reason: str, error:
             channel=hint.channel,
             source=source,
             reason=reason,
-            error=error,
+            error=plain_text(error),
             message_id=str(hint.delivery_id),
         )
         .on_conflict_do_nothing()
@@ -37,6 +38,7 @@ def record_stray(
     headers: object,
 ) -> None:
     """Write down a message that belongs to no delivery, once however often it comes."""
+    message_id = plain_text(message_id) if message_id is not None else None
     known = select(dead_letters.c.id).where(
         dead_letters.c.resolved_at.is_(None),
         dead_letters.c.delivery_id.is_(None),

@@ -25,6 +25,7 @@ from assistance.domain.outcome import Delivered, Outcome, Rejected, RetryLater, 
 from assistance.domain.request import RequestStatus
 from assistance.outbox.append import append
 from assistance.storage.expressions import from_now
+from assistance.storage.plain import plain_json, plain_text
 from assistance.storage.tables import attempts, deliveries, events, requests
 
 _EVENT_OF = {
@@ -142,7 +143,7 @@ def _columns_for(settlement: Settlement, lease: Lease, check_after: float) -> di
         case Deliver(receipt=receipt):
             return {
                 "state": DeliveryState.DELIVERED,
-                "receipt": dict(receipt),
+                "receipt": plain_json(receipt),
                 "check_at": None,
                 "last_error_class": None,
                 "last_error_code": None,
@@ -175,7 +176,7 @@ def _columns_for(settlement: Settlement, lease: Lease, check_after: float) -> di
 
 
 def _error(kind: str, code: str, detail: str) -> dict[str, str]:
-    return {"last_error_class": kind, "last_error_code": code, "last_error_detail": detail}
+    return {"last_error_class": kind, "last_error_code": plain_text(code), "last_error_detail": plain_text(detail)}
 
 
 def _write_attempt(connection: Connection, lease: Lease, outcome: Outcome) -> None:
@@ -195,14 +196,18 @@ def _write_attempt(connection: Connection, lease: Lease, outcome: Outcome) -> No
 def _attempt_columns(outcome: Outcome) -> Mapping[str, Any]:
     match outcome:
         case Delivered(receipt=receipt):
-            return {"outcome": AttemptOutcome.DELIVERED, "receipt": dict(receipt), "code": None, "detail": None}
+            return {"outcome": AttemptOutcome.DELIVERED, "receipt": plain_json(receipt), "code": None, "detail": None}
         case RetryLater(code=code, detail=detail):
-            return {"outcome": AttemptOutcome.RETRY_LATER, "code": code, "detail": detail}
+            return {"outcome": AttemptOutcome.RETRY_LATER, **_answer(code, detail)}
         case Rejected(code=code, detail=detail):
-            return {"outcome": AttemptOutcome.REJECTED, "code": code, "detail": detail}
+            return {"outcome": AttemptOutcome.REJECTED, **_answer(code, detail)}
         case Unknown(code=code, detail=detail):
-            return {"outcome": AttemptOutcome.UNKNOWN, "code": code, "detail": detail}
+            return {"outcome": AttemptOutcome.UNKNOWN, **_answer(code, detail)}
     assert_never(outcome)
+
+
+def _answer(code: str, detail: str) -> dict[str, str]:
+    return {"code": plain_text(code), "detail": plain_text(detail)}
 
 
 def expire_leases(connection: Connection, overdue: ColumnElement[bool]) -> int:

@@ -183,7 +183,9 @@ def _cut(connection: Connection) -> Callable[[], None]:
     driver: Any = connection.connection.driver_connection
 
     def cut() -> None:
-        shut_socket(driver.pgconn.socket)
+        # A connection that broke already has no socket any more; the watchdog's thread must not end because of it.
+        with contextlib.suppress(psycopg.Error):
+            shut_socket(driver.pgconn.socket)
 
     return cut
 

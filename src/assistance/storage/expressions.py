@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, func, text
+from sqlalchemy import ColumnElement, Float, Interval, func, literal
 
 
 def from_now(seconds: float) -> ColumnElement[datetime]:
-    """The instant that lies `seconds` after the start of this transaction."""
-    return func.now() + text("make_interval(secs => :seconds_from_now)").bindparams(seconds_from_now=seconds)
+    """The instant that lies `seconds` after the start of this transaction; one statement may hold several."""
+    return func.now() + literal(timedelta(seconds=seconds), Interval)
 
 
 def seconds(interval: ColumnElement[Any]) -> ColumnElement[float]:

@@ -29,6 +29,9 @@ log = structlog.get_logger()
 SILENCE_SECONDS = 12
 #: A setting-up that takes longer is tried on another host.
 SETUP_SECONDS = 30
+#: RabbitMQ 3.10 may revive a queue that is declared within milliseconds of its deletion without telling the consumers
+#: that it had, which then wait for ever.
+REDECLARE_SECONDS = 1.0
 #: With 20 % of jitter on top, no pause between two attempts is longer than 5 s.
 _LONGEST_PAUSE_SECONDS = 4.1
 #: A connection that held this long was a good one: the next attempt follows at once.
@@ -56,8 +59,7 @@ class BrokerConnection:
     _opened: bool
     _dropped: bool
     _ended: bool
-    _declaring: bool
-    _declare_again: bool
+    _redeclare_due: bool
     _ready_at: float | None
 
     def __init__(self, addresses: tuple[Address, ...], topology: Topology, name: str, owner: Owner) -> None:
@@ -122,12 +124,15 @@ class BrokerConnection:
             log.info("broker.connected", host=str(self._address), connection=self._name)
 
     def redeclare(self) -> None:
-        """Declare the topology again, after a queue turned out to be gone; `on_topology` follows."""
-        if self._declaring:
-            self._declare_again = True  # what is on its way may have passed the gap already
-        else:
-            log.warning("broker.topology_redeclared", connection=self._name)
-            self._declare()
+        """Declare the topology again in a moment, because a queue turned out to be gone; `on_topology` follows."""
+        if not self._redeclare_due:
+            self._redeclare_due = True
+            log.warning("broker.topology_missing", connection=self._name)
+            self.later(REDECLARE_SECONDS, self._declare)
+
+    def later(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Run `callback` after that time, unless the connection ends first."""
+        self._loop.call_later(seconds, callback)
 
     def _start_attempt(self, address: Address) -> None:
         self._address = address
@@ -136,7 +141,7 @@ class BrokerConnection:
         self._opened = self._dropped = self._ended = False
         self._ready_at = None
         self._reason, self._event = "", "broker.disconnected"
-        self._blocked = self._declaring = self._declare_again = False
+        self._blocked = self._redeclare_due = False
         self._quiet_seconds = self._bytes_seen = 0
 
     def _run(self) -> None:
@@ -192,22 +197,20 @@ class BrokerConnection:
         self._opened = True
         amqp.add_on_connection_blocked_callback(self._on_blocked)
         amqp.add_on_connection_unblocked_callback(self._on_unblocked)
-        self._loop.call_later(1, self._listen)
-        self._loop.call_later(SETUP_SECONDS, self._check_set_up)
+        self.later(1, self._listen)
+        self.later(SETUP_SECONDS, self._check_set_up)
         self._declare()
 
     def _declare(self) -> None:
+        if not self._amqp.is_open:
+            return
         self._phase = ConnectionState.TOPOLOGY
-        self._declaring, self._declare_again = True, False
+        self._redeclare_due = False
 
         def use(amqp_channel: Any) -> None:
             def done() -> None:
                 amqp_channel.close()
-                self._declaring = False
-                if self._declare_again:
-                    self._declare()
-                else:
-                    self._owner.on_topology()
+                self._owner.on_topology()
 
             declare(amqp_channel, self._topology, done)
 
@@ -222,7 +225,7 @@ class BrokerConnection:
         if self._quiet_seconds >= SILENCE_SECONDS:
             self._drop(f"nothing heard for {SILENCE_SECONDS} s")
         else:
-            self._loop.call_later(1, self._listen)
+            self.later(1, self._listen)
 
     def _check_set_up(self) -> None:
         if self._ready_at is None:
@@ -251,7 +254,7 @@ class BrokerConnection:
 
     def _say_goodbye(self) -> None:
         if self._opened and not self._dropped and not self._ended and not self._amqp.is_closing:
-            self._loop.call_later(_GOODBYE_SECONDS, lambda: self._drop("closing took too long"))
+            self.later(_GOODBYE_SECONDS, lambda: self._drop("closing took too long"))
             self._amqp.close()
         else:
             self._drop("closed")

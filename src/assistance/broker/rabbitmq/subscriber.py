@@ -19,6 +19,11 @@ from assistance.runtime.clock import Deadline
 log = structlog.get_logger()
 
 
+#: How often a subscription compares what waits in its queue with what comes. Twice the wrong answer, and the
+#: connection is rebuilt.
+LOOK_SECONDS = 30.0
+
+
 @dataclass(frozen=True, slots=True)
 class _Ticket:
     """What an answer needs: a tag means something only on the AMQP channel that it came from."""
@@ -40,18 +45,24 @@ class _Stream:
         self._on_in_order = on_in_order
         self._amqp_channel: Any = None
         self._consumer_tag: str | None = None
+        self._opening = False
         self._left: list[_Ticket] = []
+        self._held = self._received = self._received_before = 0
+        self._suspicious = False
 
     def open(self) -> None:
         """Consume, on the AMQP channel that there is or on a new one."""
-        if self._amqp_channel is None:
-            self._connection.open_channel(self._use)
-        else:
+        if self._amqp_channel is not None:
             self.adjust()
+        elif not self._opening:
+            self._opening = True
+            self._connection.open_channel(self._use)
 
     def lost(self) -> None:
         """Forget everything that belonged to the lost connection; the broker offers it again."""
         self._amqp_channel, self._consumer_tag, self.in_order = None, None, False
+        self._opening = self._suspicious = False
+        self._held = 0
         self._left.clear()
         self.pool.withdraw()
 
@@ -63,6 +74,7 @@ class _Stream:
             self.cancel()
             self._settled()
         elif self._consumer_tag is None:
+            self.in_order = False
             self._consumer_tag = self._amqp_channel.basic_consume(
                 self.queue, self._on_message, callback=lambda _frame: self._settled()
             )
@@ -82,7 +94,8 @@ class _Stream:
         self._left.clear()
 
     def _use(self, amqp_channel: Any) -> None:
-        self._amqp_channel = amqp_channel
+        self._amqp_channel, self._opening = amqp_channel, False
+        self._connection.later(LOOK_SECONDS, partial(self._look, amqp_channel))
         amqp_channel.add_on_cancel_callback(self._on_cancelled)
         amqp_channel.basic_qos(prefetch_count=self.pool.prefetch, callback=lambda _frame: self.adjust())
 
@@ -95,6 +108,20 @@ class _Stream:
         self._consumer_tag, self.in_order = None, False
         self._connection.redeclare()
 
+    def _look(self, amqp_channel: Any) -> None:
+        """Ask how many messages wait; that the queue is gone closes the AMQP channel, and everything is rebuilt."""
+        if amqp_channel is self._amqp_channel and amqp_channel.is_open:
+            amqp_channel.queue_declare(self.queue, passive=True, callback=self._on_looked)
+            self._connection.later(LOOK_SECONDS, partial(self._look, amqp_channel))
+
+    def _on_looked(self, frame: Any) -> None:
+        nothing_came = self._consumer_tag is not None and not self._held and self._received == self._received_before
+        suspicious = nothing_came and frame.method.message_count > 0
+        if suspicious and self._suspicious:
+            # Seen with RabbitMQ 3.10: a consumer that the queue lists and does not serve.
+            self._connection.reconnect(f"messages wait in {self.queue} and do not come")
+        self._received_before, self._suspicious = self._received, suspicious
+
     def _on_message(self, amqp_channel: Any, method: Any, properties: Any, body: bytes) -> None:
         received = Received(
             queue=self.queue,
@@ -104,6 +131,8 @@ class _Stream:
             headers=properties.headers or {},
             redelivered=method.redelivered,
         )
+        self._held += 1
+        self._received += 1
         self.pool.submit(received, _Ticket(amqp_channel, method.delivery_tag))
 
     def _answer(self, ticket: _Ticket, answer: Answer) -> None:
@@ -114,8 +143,10 @@ class _Stream:
         if ticket.amqp_channel is not self._amqp_channel or not ticket.amqp_channel.is_open:
             log.info("broker.answer_dropped", queue=self.queue)
         elif answer is Answer.ACK:
+            self._held -= 1
             ticket.amqp_channel.basic_ack(ticket.tag)
         elif answer is Answer.REJECT:
+            self._held -= 1
             ticket.amqp_channel.basic_reject(ticket.tag, requeue=False)
         elif self.pool.paused:
             self._give_back(ticket)
@@ -124,6 +155,7 @@ class _Stream:
 
     def _give_back(self, ticket: _Ticket) -> None:
         if ticket.amqp_channel is self._amqp_channel:
+            self._held -= 1
             # A nack and not a reject: RabbitMQ 4.3 counts only the latter towards the delivery limit.
             ticket.amqp_channel.basic_nack(ticket.tag, requeue=True)
 
@@ -141,8 +173,11 @@ class RabbitSubscriber:
 
     @property
     def state(self) -> ConnectionState:
-        """Where the connection stands now."""
-        return self._connection.state
+        """Where the connection stands now; not READY while a subscription has yet to consume."""
+        state = self._connection.state
+        if state is ConnectionState.READY and not all(stream.in_order for stream in self._streams):
+            return ConnectionState.TOPOLOGY
+        return state
 
     def start(self, subscriptions: Sequence[Subscription]) -> None:
         """Begin to receive."""
