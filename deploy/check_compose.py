@@ -17,6 +17,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 
+_OLDEST = 2  # the first version that speaks today's format
 _GATEWAY, _CONSUMER, _ONE_SHOT = "gateway", "consumer", "migrate"
 _DOOR, _WAY_OUT = "door", "outside"
 _WRITABLE_ROOT = {"rabbitmq"}  # its start script writes its configuration
@@ -30,8 +31,9 @@ def find_compose() -> list[str] | None:
         if program is None:
             continue
         command = [program, *words[1:]]
-        found = subprocess.run([*command, "version"], capture_output=True, check=False)  # noqa: S603 (fixed words)
-        if found.returncode == 0:
+        answer = subprocess.run([*command, "version", "--short"], capture_output=True, text=True, check=False)  # noqa: S603 (fixed words)
+        major = answer.stdout.strip().removeprefix("v").partition(".")[0]
+        if answer.returncode == 0 and major.isdigit() and int(major) >= _OLDEST:
             return command
     return None
 
@@ -45,7 +47,7 @@ def parse(compose: list[str]) -> dict[str, Any]:
     command = [*compose, "--project-directory", str(ROOT), "-f", str(ROOT / "docker-compose.yml")]
     command += ["config", "--format", "json"]
     answer = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)  # noqa: S603 (fixed words)
-    if answer.returncode != 0:
+    if answer.returncode != 0 or not answer.stdout.strip():  # packages of Compose exist that lose its exit code
         raise ValueError(answer.stderr.strip())
     document: dict[str, Any] = json.loads(answer.stdout)
     return document

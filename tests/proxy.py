@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 from types import TracebackType
+from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
 
@@ -37,7 +38,7 @@ class Proxy:
         """End a connection when a client says `word`; with `forwarded` the server still hears it."""
         self._cut_at, self._forward_the_cut = word, forwarded
 
-    def __enter__(self) -> Proxy:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:

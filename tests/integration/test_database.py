@@ -9,6 +9,7 @@ from threading import Barrier, Event
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import Connection, exc, text
 
 from assistance.domain.errors import CommitUnknown, DatabaseUnavailable, SettingsError
@@ -45,6 +46,11 @@ def run(database: Database, statement: str, deadline: Deadline | None = None) ->
         return connection.execute(text(statement))
 
 
+def in_use() -> float | None:
+    """How many connections this process has checked out."""
+    return REGISTRY.get_sample_value("assistance_db_pool_in_use")
+
+
 def words(database: Database) -> list[str]:
     with database.transaction() as connection:
         return list(connection.scalars(text("SELECT word FROM notes ORDER BY id")))
@@ -56,7 +62,7 @@ def test_a_block_that_ends_commits_and_one_that_raises_rolls_back(database: Data
         connection.execute(text("UPDATE notes SET word = 'y' WHERE id = 2"))
         raise ZeroDivisionError
     assert words(database) == ["x", "b"]
-    assert database.pool_in_use() == 0
+    assert in_use() == 0
 
 
 @pytest.mark.parametrize("code", ["53100", "53300", "57P03", "25006", "55P03", "40001", "40P01", "08006", "58030"])
@@ -83,7 +89,7 @@ def test_a_caller_waits_for_a_free_connection_only_so_long(
 ) -> None:
     database = databases(database_url, deadline_seconds=2, pool_size=1)
     with database.transaction():
-        assert database.pool_in_use() == 1
+        assert in_use() == 1
         with pytest.raises(DatabaseUnavailable, match="in use"):
             run(database, "SELECT 1")
 
@@ -110,7 +116,7 @@ def test_a_server_that_goes_silent_ends_by_the_deadline_again_and_again(
             assert time.monotonic() - started < 5
         proxy.talk_again()
         eventually(lambda: _answers(database))
-        assert database.pool_in_use() == 0
+        assert in_use() == 0
 
 
 def _answers(database: Database) -> bool:
@@ -254,8 +260,6 @@ def test_any_other_failure_is_not_run_again(database: Database) -> None:
 def test_a_connection_that_broke_before_its_deadline_leaves_the_other_deadlines_standing(database: Database) -> None:
     with pytest.raises(DatabaseUnavailable), database.transaction(Deadline.after(0.3)) as connection:
         driver: Any = connection.connection.driver_connection
-        with pytest.raises(exc.DBAPIError):
-            connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
         driver.close()
         Event().wait(0.6)
         connection.execute(text("SELECT 1"))

@@ -26,13 +26,13 @@ WRONGS = {
         "open dead letters whose delivery is not dead",
     ),
     "lease that nobody ended": (
-        "UPDATE deliveries SET state = 'sending', lease_token = gen_random_uuid(),"
-        " lease_until = now() - interval '2 min', check_at = now() - interval '2 min' WHERE state = 'pending'",
+        """UPDATE deliveries SET state = 'sending', lease_token = gen_random_uuid(),
+           lease_until = now() - interval '2 min', check_at = now() - interval '2 min' WHERE state = 'pending'""",
         "leases that ended over a minute ago",
     ),
     "nobody looked": (
-        "WITH gone AS (DELETE FROM outbox) UPDATE deliveries SET check_at = now() - interval '11 min'"
-        " WHERE state = 'pending'",
+        """WITH gone AS (DELETE FROM outbox)
+           UPDATE deliveries SET check_at = now() - interval '11 min' WHERE state = 'pending'""",
         "unfinished deliveries past their check_at for over ten minutes",
     ),
     "no dead-man switch": (

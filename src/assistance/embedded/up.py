@@ -111,6 +111,7 @@ class _Children:
     def __init__(self, sandbox: Child, worker: Child, api: Child, sandbox_url: str) -> None:
         #: In the order in which they stop: first the door, last the place where deliveries go.
         self.all = (api, worker, sandbox)
+        self.worker = worker
         self.sandbox_url = sandbox_url
 
     def pids(self) -> list[int | None]:
@@ -165,10 +166,14 @@ def _watch(children: _Children, postgres: PostgresServer, stop: threading.Event)
             log.warning("up.restarting", child="postgres")
             try:
                 postgres.start()
-                backoff.reset()
             except AssistanceError as error:
                 log.warning("up.postgres_failed", reason=str(error))
                 backoff.wait(stop)
+            else:
+                backoff.reset()
+                # The worker's advisory locks, which /readyz looks at, died with the server.
+                children.worker.stop()
+                children.worker.start()
 
 
 def _children(settings: Settings, folder: Path, port: int, database_url: str, log_format: str) -> _Children:

@@ -1,4 +1,4 @@
-"""Text and JSON in a form that PostgreSQL stores, whatever a third party sent: it takes neither NUL nor half a character."""
+"""What third parties sent, as PostgreSQL can store it: it takes neither NUL nor half a surrogate pair."""
 
 from __future__ import annotations
 
