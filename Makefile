@@ -15,6 +15,7 @@ run: $(VENV)/run ## Start everything on this machine: API, workers, database, sa
 	@exec $(BIN)/assistance up
 
 test: $(VENV)/dev ## Run every test against real PostgreSQL and RabbitMQ
+	@$(BIN)/python -m tests.servers.fetch
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
 check: $(VENV)/dev ## Format, lint, types, import contracts, compose file

@@ -6,6 +6,7 @@ import http.server
 import json
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,9 @@ import pytest
 from assistance.broker.contract import Message
 from assistance.broker.rabbitmq.publisher import RabbitPublisher
 from assistance.domain.hint import HINT_TYPE, Hint, encode
+from assistance.embedded.ports import free_port
 from assistance.runtime.clock import utc_now
+from assistance.storage.migrate import migrate
 from tests.e2e.installation import Installation, installation, under_load, wait_until
 
 pytestmark = pytest.mark.timeout(240)
@@ -290,3 +293,42 @@ def test_a_wrong_setting_ends_in_one_sentence_and_exit_code_2(
     assert done.returncode == 2
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_metrics_are_right_over_several_api_workers(tmp_path: Path, database_url: str, broker_url: str) -> None:
+    several = Installation(tmp_path, database_url, broker_url)
+    several.environment["ASSISTANCE_HTTP_WORKERS"] = "3"
+    migrate(database_url)
+    try:
+        several.start("api")
+        several.post_many("sales", 30, threads=6)
+        with urllib.request.urlopen(f"http://127.0.0.1:{several.http_port}/metrics") as answer:
+            lines = answer.read().decode().splitlines()
+        assert 'http_requests_total{status="202"} 30.0' in lines
+        assert "db_write_duration_seconds_count 30.0" in lines
+        assert "assistance_outbox_pending 30.0" in lines
+        assert 'queue_depth{channel="sales-team"} 30.0' in lines
+    finally:
+        several.stop()
+
+
+@pytest.mark.parametrize("service", ["relay", "consumer", "conciliation"])
+def test_every_worker_serves_metrics_and_says_that_it_is_alive(
+    tmp_path: Path, database_url: str, broker_url: str, service: str
+) -> None:
+    port = free_port()
+    migrate(database_url)
+    alone = Installation(tmp_path, database_url, broker_url)
+    alone.environment["ASSISTANCE_METRICS_PORT"] = str(port)
+    try:
+        alone.start(service)
+
+        def page(path: str) -> str:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:
+                return str(answer.read().decode())
+
+        wait_until(lambda: "ok" in page("/livez"), seconds=20, what="it is alive")
+        assert "assistance_outbox_pending 0.0" in page("/metrics")
+        assert alone.terminate(service) == 0
+    finally:
+        alone.stop()

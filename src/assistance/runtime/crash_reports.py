@@ -1,4 +1,4 @@
-"""Reports crashes to Sentry, without request bodies, local variables or personal data."""
+"""Reports crashes to Sentry, without request bodies or local variables; personal data is off by the library's default."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ def report_crashes(dsn: str, service: str, release: str) -> None:
             dsn=dsn,
             release=release,
             max_request_body_size="never",
-            send_default_pii=False,
             include_local_variables=False,
         )
     except BadDsn as error:
