@@ -1,32 +1,19 @@
-"""The sandbox is asked by the clients that really ask it: slack-sdk, smtplib and a plain HTTP client."""
+"""The sandbox's Slack end, asked by the client that really asks it."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import smtplib
-import socket
-import subprocess
-import sys
-import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
 import pytest
-from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 
-from assistance.domain.errors import SettingsError
-from assistance.embedded.sandbox import Sandbox, serve_sandbox
-from assistance.embedded.sandbox.mail import read_mail
-from assistance.embedded.sandbox.store import Store
+from assistance.embedded.sandbox import Sandbox
+from tests.sandbox_client import call, control, messages, refusal, slack
 
 METADATA = {"event_type": "assistance_delivery", "event_payload": {"delivery_id": "d-1"}}
 
@@ -37,41 +24,6 @@ def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
     running.start()
     yield running
     running.stop()
-
-
-def slack(sandbox: Sandbox, token: str | None = "xoxb-any", timeout: int = 10) -> WebClient:
-    url = f"http://127.0.0.1:{sandbox.slack_port}/api/"
-    return WebClient(token=token, base_url=url, retry_handlers=[], timeout=timeout)
-
-
-def call(port: int, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any]:
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data=body, headers=headers)
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
-
-
-def control(sandbox: Sandbox, **orders: Any) -> None:
-    status, answer = call(sandbox.slack_port, "/control", json.dumps(orders).encode())
-    assert status == 200, answer
-
-
-def messages(sandbox: Sandbox) -> Any:
-    return call(sandbox.slack_port, "/messages")[1]
-
-
-def send_mail(port: int, subject: str = "Pricing", body: str = "How much?") -> None:
-    mail = EmailMessage()
-    mail["From"], mail["To"], mail["Subject"] = "bot@example.com", "pricing@example.com", subject
-    mail.set_content(body)
-    with smtplib.SMTP("127.0.0.1", port, timeout=10) as client:
-        client.send_message(mail)
-
-
-def refusal(error: pytest.ExceptionInfo[SlackApiError]) -> str:
-    return str(error.value.response["error"])
 
 
 def test_a_posted_message_is_shown_with_its_text_blocks_and_metadata(sandbox: Sandbox) -> None:
@@ -131,20 +83,6 @@ def test_history_shows_metadata_only_when_asked(sandbox: Sandbox) -> None:
     full: Any = client.conversations_history(channel="C1", include_all_metadata=True)["messages"]
     assert "metadata" not in plain[0]
     assert full[0]["metadata"] == METADATA
-
-
-def test_an_updated_message_keeps_its_place_also_after_a_restart(tmp_path: Path) -> None:
-    first = Sandbox("127.0.0.1", 0, 0, tmp_path)
-    first.start()
-    client = slack(first)
-    ts = str(client.chat_postMessage(channel="C1", text="old")["ts"])
-    client.chat_postMessage(channel="C1", text="later")
-    client.chat_update(channel="C1", ts=ts, text="new")
-    first.stop()
-    again = Sandbox("127.0.0.1", 0, 0, tmp_path)
-    again.start()
-    assert [message["text"] for message in messages(again)["slack"]["C1"]] == ["later", "new"]
-    again.stop()
 
 
 @pytest.mark.parametrize(
@@ -223,165 +161,3 @@ def test_orders_that_mean_nothing_are_refused_with_a_sentence(sandbox: Sandbox, 
     status, answer = call(sandbox.slack_port, "/control", orders)
     assert status == 400
     assert answer["error"]
-
-
-def test_a_mail_is_shown_decoded(sandbox: Sandbox) -> None:
-    send_mail(sandbox.smtp_port, "Größe €", "Wie teuer?\n.\nGruß")
-    (mail,) = messages(sandbox)["mails"]
-    assert (mail["subject"], mail["body"]) == ("Größe €", "Wie teuer?\n.\nGruß\n")
-    assert (mail["from"], mail["to"]) == ("bot@example.com", ["pricing@example.com"])
-    assert ["From", "bot@example.com"] in mail["headers"]
-
-
-def test_the_next_mails_are_refused_as_ordered(sandbox: Sandbox) -> None:
-    control(sandbox, smtp={"refuse_next": 1})
-    with pytest.raises(smtplib.SMTPDataError) as error:
-        send_mail(sandbox.smtp_port)
-    assert error.value.smtp_code == 451
-    assert messages(sandbox)["mails"] == []
-    send_mail(sandbox.smtp_port)
-    assert len(messages(sandbox)["mails"]) == 1
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        b"",
-        b"\x00\xff\xfe",
-        b"Subject: =?utf-8?b?!!!?= =?x-none?q?a?=\r\n\r\nx",
-        b"Subject: \xff\xfe raw\r\nSubject: two\r\n\r\n\xff",
-        b"Content-Type: text/plain; charset=nonsense\r\n\r\n\xffx",
-        b"Content-Type: text/plain; charset=idna\r\nContent-Transfer-Encoding: base64\r\n\r\n====",
-        b"Content-Type: multipart/mixed; boundary=\r\n\r\n--\r\n",
-        b"Content-Type: multipart/mixed; boundary=a\r\n\r\n" + b"--a\r\nContent-Type: multipart/mixed\r\n\r\n" * 500,
-        b"Content-Type: message/rfc822\r\n\r\n" * 2000,
-        b"Content-Transfer-Encoding: x-uuencode\r\n\r\nbegin\r\n\xff",
-        b"\r\n".join(b"X-%d: =?utf-8?q?=0D=0ABcc:_x?=" % n for n in range(50)),
-    ],
-)
-def test_any_bytes_can_be_read_as_a_mail_and_written_as_utf_8(raw: bytes) -> None:
-    json.dumps(read_mail(raw), ensure_ascii=False).encode()
-
-
-def test_memory_is_bounded_in_number_and_size(tmp_path: Path) -> None:
-    few = Store(tmp_path / "few", kept_records=3)
-    small = Store(tmp_path / "small", kept_bytes=3_000)
-    for number in range(10):
-        few.add_slack("C1", {"text": f"{number}"})
-        small.add_mail({"body": "x" * 1_000, "number": number})
-    assert [message["text"] for message in few.conversation("C1")] == ["9", "8", "7"]
-    assert [mail["number"] for mail in small.newest(10)["mails"]] == [9, 8]
-    few.close()
-    small.close()
-
-
-def test_what_was_torn_by_a_crash_is_cut_off_and_the_rest_stays(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    first = store.add_slack("C1", {"text": "whole"})
-    store.close()
-    with (tmp_path / "received.jsonl").open("ab") as log:
-        log.write(b"\xff\x00 not json\n" + b'{"kind": "slack", "te')
-    store = Store(tmp_path)
-    second = store.add_slack("C1", {"text": "next"})
-    store.close()
-    store = Store(tmp_path)
-    assert [message["text"] for message in store.conversation("C1")] == ["next", "whole"]
-    assert float(second["ts"]) > float(first["ts"])
-    store.close()
-
-
-def test_a_folder_belongs_to_one_sandbox_at_a_time(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    with pytest.raises(SettingsError, match="Another sandbox"):
-        Store(tmp_path)
-    store.close()
-    Store(tmp_path).close()
-
-
-def test_a_port_in_use_is_one_sentence_and_leaves_the_folder_free(sandbox: Sandbox, tmp_path: Path) -> None:
-    for slack_port, smtp_port in ((sandbox.slack_port, 0), (0, sandbox.smtp_port)):
-        with pytest.raises(SettingsError, match="cannot listen on"):
-            Sandbox("127.0.0.1", slack_port, smtp_port, tmp_path / "other")
-    Store(tmp_path / "other").close()
-
-
-def test_a_message_answered_with_yes_survives_kill_9(tmp_path: Path) -> None:
-    code = (
-        "import sys, pathlib, threading\n"
-        "from assistance.embedded.sandbox import Sandbox\n"
-        "sandbox = Sandbox('127.0.0.1', 0, 0, pathlib.Path(sys.argv[1]))\n"
-        "sandbox.start()\n"
-        "sys.stdout.write(f'{sandbox.slack_port} {sandbox.smtp_port}\\n')\n"
-        "sys.stdout.flush()\n"
-        "threading.Event().wait()\n"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    slack_port, smtp_port = map(int, process.stdout.readline().split())
-    client = WebClient(token="x", base_url=f"http://127.0.0.1:{slack_port}/api/", retry_handlers=[])
-    confirmed: list[str] = []
-
-    def post_until_it_dies() -> None:
-        try:
-            while True:
-                confirmed.append(str(client.chat_postMessage(channel="C1", text=f"{len(confirmed)}")["ts"]))
-        except Exception:  # noqa: BLE001 (whatever a dying server looks like to the client)
-            return
-
-    send_mail(smtp_port, "before")
-    poster = threading.Thread(target=post_until_it_dies)
-    poster.start()
-    deadline = time.monotonic() + 20
-    while len(confirmed) < 50 and time.monotonic() < deadline:
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
-    poster.join()
-    assert len(confirmed) >= 50
-    store = Store(tmp_path)
-    kept = [message["ts"] for message in store.conversation("C1")]
-    assert set(confirmed) <= set(kept)
-    assert len(kept) <= len(confirmed) + 1
-    assert [mail["subject"] for mail in store.newest(10)["mails"]] == ["before"]
-    store.close()
-
-
-def test_a_full_disk_is_never_answered_with_yes(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("assistance.embedded.sandbox.store.os.fsync", refuse)
-        with pytest.raises(SlackApiError) as error:
-            slack(sandbox).chat_postMessage(channel="C1", text="x")
-        assert refusal(error) == "fatal_error"
-        with pytest.raises(smtplib.SMTPDataError):
-            send_mail(sandbox.smtp_port)
-    assert messages(sandbox) == {"slack": {}, "mails": []}
-    slack(sandbox).chat_postMessage(channel="C1", text="y")
-    assert [message["text"] for message in messages(sandbox)["slack"]["C1"]] == ["y"]
-
-
-def test_serving_ends_when_told_even_with_open_connections(tmp_path: Path) -> None:
-    stop = threading.Event()
-    ports = []
-    for _ in range(2):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            ports.append(probe.getsockname()[1])
-    thread = threading.Thread(target=serve_sandbox, args=("127.0.0.1", ports[0], ports[1], tmp_path, stop))
-    thread.start()
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            idle = [socket.create_connection(("127.0.0.1", port), 1) for port in ports]
-            break
-        except OSError:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-    stop.set()
-    thread.join(10)
-    for connection in idle:
-        connection.close()
-    assert not thread.is_alive()

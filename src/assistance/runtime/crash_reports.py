@@ -1,4 +1,4 @@
-"""Reports crashes to Sentry, without request bodies or local variables; personal data is off by the library's default."""
+"""Reports crashes to Sentry without request bodies, local variables or personal data (the library's default)."""
 
 from __future__ import annotations
 

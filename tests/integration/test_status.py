@@ -1,0 +1,91 @@
+"""Reads: where a request is, and the gauges over everything."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+from assistance.domain.outcome import Rejected, RejectionReason, RetryLater
+from assistance.runtime.clock import Deadline
+from assistance.status.gauges import database_gauges
+from assistance.status.query import find_request, identify, orphaned_channels
+from assistance.storage.locks import Lock, hold, is_held
+from tests.builders import World, eventually, in_transaction
+
+REJECTED = Rejected(code="gone", detail="Gone.", reason=RejectionReason.DESTINATION)
+
+
+def test_a_request_is_found_with_every_delivery_as_it_stands(world: World) -> None:
+    accepted = world.submit("both")
+    world.deliver(accepted.id, RetryLater(code="busy", detail="Busy."), "people")
+    world.deliver(accepted.id, channel="inbox")
+    found = find_request(world.database, accepted.id, Deadline.after(5))
+    assert found is not None
+    assert (found["ref"], found["status"], found["state_version"]) == (accepted.ref, "accepted", 1)
+    deliveries = {delivery["channel"]: delivery for delivery in found["deliveries"]}
+    assert (deliveries["people"]["state"], deliveries["people"]["attempts"]) == ("pending", 1)
+    assert deliveries["people"]["last_error"] == {"class": "retry_later", "code": "busy", "detail": "Busy."}
+    assert deliveries["people"]["next_attempt_at"] is not None
+    assert deliveries["inbox"] == {
+        "channel": "inbox",
+        "state": "delivered",
+        "attempts": 1,
+        "next_attempt_at": None,
+        "receipt": {"id": "r-1"},
+        "last_error": None,
+    }
+
+
+def test_a_request_that_nobody_made_is_not_found(world: World) -> None:
+    assert find_request(world.database, uuid4(), Deadline.after(5)) is None
+    assert in_transaction(world.database, lambda connection: identify(connection, "A-ZZZZZZ")) is None
+
+
+def test_channels_that_left_are_counted_with_what_waits_for_them(world: World) -> None:
+    world.submit("both")
+    world.deliver(world.submit("both").id, channel="inbox")
+    assert in_transaction(world.database, lambda connection: orphaned_channels(connection, ["people"])) == {"inbox": 1}
+    assert in_transaction(world.database, lambda connection: orphaned_channels(connection, [])) == {
+        "people": 2,
+        "inbox": 1,
+    }
+
+
+def test_gauges_show_the_database_as_it_is_at_the_scrape(world: World) -> None:
+    world.submit("both")
+    world.execute("UPDATE outbox SET available_at = now() - interval '10 s' WHERE channel = 'people'")
+    world.execute("UPDATE outbox SET available_at = now() + interval '10 s' WHERE channel = 'inbox'")
+    world.deliver(world.submit().id, REJECTED)
+    world.execute("DELETE FROM outbox WHERE available_at > now() - interval '5 s' AND channel = 'people'")
+    samples = {
+        (sample.name, *sample.labels.values()): sample.value
+        for metric in database_gauges(world.database, ["people", "quiet"]).collect()
+        for sample in metric.samples
+    }
+    assert samples[("assistance_outbox_pending",)] == 1
+    assert 10 <= samples[("assistance_outbox_oldest_age_seconds",)] < 60
+    assert samples[("queue_depth", "people")] == 1
+    assert samples[("queue_depth", "quiet")] == 0
+    assert samples[("assistance_dead_letters_open", "people")] == 1
+    assert samples[("assistance_orphaned_deliveries", "inbox")] == 1
+
+
+def test_gauges_of_a_database_that_is_away_are_left_out() -> None:
+    away = World("postgresql://nobody@127.0.0.1:1/none", deadline_seconds=1)
+    assert list(database_gauges(away.database, ["people"]).collect()) == []
+    away.close()
+
+
+def test_a_lock_is_held_by_one_until_its_holder_is_gone(world: World, database_url: str) -> None:
+    def held() -> bool:
+        return in_transaction(world.database, lambda connection: is_held(connection, Lock.EMBEDDED_WORKER))
+
+    assert not held()
+    holder = hold(database_url, Lock.EMBEDDED_WORKER)
+    assert holder is not None
+    assert held()
+    assert hold(database_url, Lock.EMBEDDED_WORKER) is None
+    other = hold(database_url, Lock.CONSUMERS_RUN)
+    assert other is not None
+    holder.close()
+    eventually(lambda: not held())
+    other.close()
