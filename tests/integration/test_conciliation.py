@@ -19,7 +19,7 @@ def overdue(world: World) -> None:
 
 
 def hints(world: World) -> list[tuple[str, int, int]]:
-    return [tuple(row) for row in world.rows("SELECT channel, series, attempt FROM outbox ORDER BY channel")]  # type: ignore[misc]
+    return [tuple(row) for row in world.rows("SELECT channel, series, attempt FROM outbox ORDER BY channel")]
 
 
 def test_a_delivery_whose_message_was_lost_comes_back(world: World) -> None:

@@ -210,7 +210,7 @@ def test_two_deliveries_that_settle_at_the_same_time_never_leave_the_request_beh
     leases = []
     for _ in range(rounds):
         request = world.submit("both").id
-        leases.append((request, world.take(request, "people").lease, world.take(request, "inbox").lease))
+        leases.append((world.take(request, "people").lease, world.take(request, "inbox").lease))
     ready = Barrier(2)
 
     def settle_all(column: int) -> None:
@@ -219,7 +219,7 @@ def test_two_deliveries_that_settle_at_the_same_time_never_leave_the_request_beh
             assert world.end(row[column], RECEIPT).kept
 
     with ThreadPoolExecutor(2) as pool:
-        for task in [pool.submit(settle_all, column) for column in (1, 2)]:
+        for task in [pool.submit(settle_all, column) for column in (0, 1)]:
             task.result(100)
     assert world.count("requests", "status = 'delivered' AND state_version = 2 AND ended_at IS NOT NULL") == rounds
     assert world.count("events") == rounds

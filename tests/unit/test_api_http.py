@@ -18,7 +18,23 @@ from assistance.api.door import Door
 from tests.memory_door import MemoryDoor
 
 GOOD = {"topic": "sales", "description": "x"}
-PATHS = ["/assistance", f"/assistance/{uuid4()}", "/livez", "/readyz", "/health", "/metrics", "/problems/not-found"]
+PATHS = [
+    "/assistance",
+    "/assistance/01a1fc6b-b2f4-4506-9315-a5516b447d1a",
+    "/livez",
+    "/readyz",
+    "/health",
+    "/metrics",
+    "/problems/not-found",
+]
+    "/assistance",
+    "/assistance/01a1fc6b-b2f4-4506-9315-a5516b447d1a",
+    "/livez",
+    "/readyz",
+    "/health",
+    "/metrics",
+    "/problems/not-found",
+]
 
 
 @pytest.fixture

@@ -84,21 +84,20 @@ def conciliation(once: bool) -> None:
 @click.option("--wait", "wait_seconds", type=click.FloatRange(0), default=0.0, help="Seconds to wait for the database.")
 def migrate(wait_seconds: float) -> None:
     """Bring the database to the schema of this program."""
+    from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
     from assistance.domain.errors import DatabaseUnavailable
-    from assistance.runtime.clock import Deadline, sleep
     from assistance.settings import load_settings
     from assistance.storage.migrate import migrate as run
 
-    deadline = Deadline.after(wait_seconds)
     url = load_settings().database_url.get_secret_value()
-    while True:
-        try:
-            before, after = run(url)
-            break
-        except DatabaseUnavailable:
-            if deadline.has_passed:
-                raise
-            sleep(0.5)
+    patiently = Retrying(
+        retry=retry_if_exception_type(DatabaseUnavailable),
+        stop=stop_after_delay(wait_seconds),
+        wait=wait_fixed(0.5),
+        reraise=True,
+    )
+    before, after = patiently(run, url)
     click.echo(f"The schema is at {after}." if before == after else f"Migrated from {before or 'nothing'} to {after}.")
 
 

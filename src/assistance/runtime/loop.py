@@ -7,6 +7,15 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import structlog
+from tenacity import (
+    RetryCallState,
+    RetryError,
+    Retrying,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_when_event_set,
+    wait_exponential_jitter,
+)
 
 from assistance.domain.errors import AssistanceError, BrokerUnavailable, DatabaseUnavailable
 from assistance.runtime.clock import Backoff
@@ -25,21 +34,28 @@ def patiently(action: Callable[[], Result], stop: threading.Event, *, waiting_fo
 
     Raises `Stopped` when `stop` is set first.
     """
-    backoff = Backoff()
     waited = False
-    while True:
-        try:
-            result = action()
-        except (DatabaseUnavailable, BrokerUnavailable) as error:
-            if not waited:
-                log.warning("waiting", waiting_for=waiting_for, reason=str(error))
-            waited = True
-            if backoff.wait(stop):
-                raise Stopped from error
-        else:
-            if waited:
-                log.info("going_on", waiting_for=waiting_for)
-            return result
+
+    def tell(state: RetryCallState) -> None:
+        nonlocal waited
+        if not waited:
+            log.warning("waiting", waiting_for=waiting_for, reason=str(state.outcome and state.outcome.exception()))
+        waited = True
+
+    trying = Retrying(
+        retry=retry_if_exception_type((DatabaseUnavailable, BrokerUnavailable)),
+        wait=wait_exponential_jitter(initial=0.2, max=5, jitter=0.2),
+        stop=stop_when_event_set(stop),
+        sleep=sleep_using_event(stop),
+        before_sleep=tell,
+    )
+    try:
+        result = trying(action)
+    except RetryError as error:
+        raise Stopped from error
+    if waited:
+        log.info("going_on", waiting_for=waiting_for)
+    return result
 
 
 def run_passes(name: str, one_pass: Callable[[], bool], wait: Callable[[], object], stop: threading.Event) -> None:

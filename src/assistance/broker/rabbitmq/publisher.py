@@ -125,7 +125,7 @@ def _properties(message: Message) -> BasicProperties:
         type=message.type,
         app_id="assistance",
         content_type="application/json",
-        delivery_mode=DeliveryMode.Transient,
+        delivery_mode=DeliveryMode.Persistent,
         timestamp=int(message.timestamp.timestamp()),
         headers=dict(message.headers),
     )
