@@ -8,11 +8,13 @@ import flask
 
 from assistance.api.app import create_app
 from assistance.api.door import Dependency, Door
-from assistance.bootstrap import announce, broker_problem, configuration_of, database_problem, open_database
+from assistance.bootstrap.checks import broker_problem, database_problem
+from assistance.bootstrap.parts import announce, configuration_of, open_database
 from assistance.domain.errors import DatabaseUnavailable, SchemaMismatch
 from assistance.intake.submit import Intake
 from assistance.outbox.hint import WakeUpSender
 from assistance.runtime.clock import Deadline
+from assistance.runtime.signals import end_with_parent
 from assistance.settings import MEMORY_BROKER, Settings, load_settings
 from assistance.status.gauges import database_gauges
 from assistance.status.query import find_request
@@ -77,6 +79,7 @@ def __getattr__(name: str) -> flask.Flask:
     """Build `app` when the server asks for it, not when somebody imports this module."""
     if name != "app":
         raise AttributeError(name)
+    end_with_parent()
     settings = load_settings()
     announce(settings, "api")
     return build_app(settings)

@@ -27,14 +27,6 @@ PATHS = [
     "/metrics",
     "/problems/not-found",
 ]
-    "/assistance",
-    "/assistance/01a1fc6b-b2f4-4506-9315-a5516b447d1a",
-    "/livez",
-    "/readyz",
-    "/health",
-    "/metrics",
-    "/problems/not-found",
-]
 
 
 @pytest.fixture

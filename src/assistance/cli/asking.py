@@ -22,7 +22,7 @@ def database_of(settings: Settings) -> Iterator[Database]:
 
     Raises `DatabaseUnavailable` and `SchemaMismatch`.
     """
-    from assistance.bootstrap import open_database
+    from assistance.bootstrap.parts import open_database
 
     database = open_database(settings, "cli", pool_size=1)
     try:

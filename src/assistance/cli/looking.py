@@ -199,7 +199,8 @@ def check_channels(names: tuple[str, ...]) -> None:
 @click.command()
 def doctor() -> None:
     """Look at the whole installation and name what is wrong."""
-    from assistance.bootstrap import broker_problem, configuration_of
+    from assistance.bootstrap.checks import broker_problem
+    from assistance.bootstrap.parts import configuration_of
     from assistance.settings import load_settings
     from assistance.status.query import orphaned_channels
 
@@ -231,7 +232,7 @@ def _unsafe_server_settings(connection: Any) -> list[str]:
 
 
 def _configuration() -> Any:
-    from assistance.bootstrap import configuration_of
+    from assistance.bootstrap.parts import configuration_of
     from assistance.settings import load_settings
 
     return configuration_of(load_settings())

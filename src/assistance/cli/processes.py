@@ -21,7 +21,7 @@ def up(folder: Path, port: int | None) -> None:
 @click.command(hidden=True)
 def worker() -> None:
     """The worker process of `assistance up`: relay, consumers and conciliation over the in-memory broker."""
-    from assistance.bootstrap import run_embedded_worker
+    from assistance.bootstrap.embedded import run_embedded_worker
     from assistance.runtime.signals import stop_on_signals
     from assistance.settings import load_settings
 
@@ -40,7 +40,8 @@ def api() -> None:
     # it is imported anywhere.
     with tempfile.TemporaryDirectory(prefix="assistance-metrics-") as folder:
         share_with_children("PROMETHEUS_MULTIPROC_DIR", folder)
-        from assistance.bootstrap import announce, check_start
+        from assistance.bootstrap.checks import check_start
+        from assistance.bootstrap.parts import announce
         from assistance.cli.http_server import serve
 
         announce(settings, "api")
@@ -51,7 +52,7 @@ def api() -> None:
 @click.command()
 def relay() -> None:
     """Publish due outbox rows to the broker."""
-    from assistance.bootstrap import run_relay
+    from assistance.bootstrap.workers import run_relay
     from assistance.runtime.signals import stop_on_signals
     from assistance.settings import load_settings
 
@@ -62,7 +63,7 @@ def relay() -> None:
 @click.argument("channels", nargs=-1, metavar="[CHANNEL]...")
 def consumer(channels: tuple[str, ...]) -> None:
     """Deliver through these channels (default: all that are configured)."""
-    from assistance.bootstrap import run_consumer
+    from assistance.bootstrap.workers import run_consumer
     from assistance.runtime.signals import stop_on_signals
     from assistance.settings import load_settings
 
@@ -73,7 +74,7 @@ def consumer(channels: tuple[str, ...]) -> None:
 @click.option("--once", is_flag=True, help="One round over the database, then exit.")
 def conciliation(once: bool) -> None:
     """Re-arm stragglers, drain the dead letter queue, delete what was kept long enough."""
-    from assistance.bootstrap import run_conciliation
+    from assistance.bootstrap.workers import run_conciliation
     from assistance.runtime.signals import stop_on_signals
     from assistance.settings import load_settings
 

@@ -44,7 +44,7 @@ def patiently(action: Callable[[], Result], stop: threading.Event, *, waiting_fo
 
     trying = Retrying(
         retry=retry_if_exception_type((DatabaseUnavailable, BrokerUnavailable)),
-        wait=wait_exponential_jitter(initial=0.2, max=5, jitter=0.2),
+        wait=wait_exponential_jitter(multiplier=0.2, max=5, jitter=0.2),
         stop=stop_when_event_set(stop),
         sleep=sleep_using_event(stop),
         before_sleep=tell,

@@ -20,7 +20,7 @@ from assistance.storage.tables import SCHEMA_REVISION
 
 #: SQLSTATE classes and codes that time or an operator mends: the server is away, full, read-only or overloaded.
 _UNAVAILABLE_CLASSES = ("08", "53", "57", "58")
-_UNAVAILABLE_CODES = ("25006", "55P03", "40001", "40P01")
+_UNAVAILABLE_CODES = ("25006", "25P03", "55P03", "40001", "40P01")
 #: Serialisation failure and deadlock: the same transaction, run again, usually succeeds.
 _TRY_AGAIN_CODES = ("40001", "40P01")
 _TRIES = 3

@@ -31,6 +31,15 @@ def hold(url: str, lock: Lock) -> psycopg.Connection[Any] | None:
     return None
 
 
+def still_holds(connection: psycopg.Connection[Any]) -> bool:
+    """Whether a connection that `hold` returned still lives, and with it the lock."""
+    try:
+        connection.execute("SELECT 1")
+    except psycopg.Error:
+        return False
+    return True
+
+
 def is_held(connection: Connection, lock: Lock) -> bool:
     """Whether anybody in this database holds the lock now."""
     # pg_locks shows the high and the low half of the number in two columns.

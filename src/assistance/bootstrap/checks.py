@@ -1,0 +1,61 @@
+"""What is wrong with the servers that an installation leans on."""
+
+from __future__ import annotations
+
+import structlog
+
+from assistance.bootstrap.parts import configuration_of, open_database
+from assistance.domain.errors import BrokerUnavailable, DatabaseUnavailable, SchemaMismatch
+from assistance.settings import MEMORY_BROKER, Settings
+from assistance.storage.database import Database
+
+log = structlog.get_logger()
+
+
+def check_start(settings: Settings) -> None:
+    """What the API proves before it listens: a right configuration file, and no foreign schema.
+
+    A database that is away is no reason to stay away: it answers 503 until it returns. Raises `SettingsError` and
+    `SchemaMismatch`.
+    """
+    configuration_of(settings)
+    broker_check(settings)
+    database = open_database(settings, "api", pool_size=1, deadline_seconds=5)
+    try:
+        database.check()
+    except DatabaseUnavailable as error:
+        log.warning("api.starting_without_database", reason=str(error))
+    finally:
+        database.close()
+
+
+def broker_check(settings: Settings) -> None:
+    """Raises `SettingsError` when the broker's URL is wrong; does not connect."""
+    from assistance.broker.rabbitmq.address import parse_url
+
+    url = settings.broker_url.get_secret_value()
+    if url != MEMORY_BROKER:
+        parse_url(url)
+
+
+def broker_problem(settings: Settings) -> str | None:
+    """What is wrong with the broker, or none."""
+    from assistance.broker.rabbitmq.probe import probe
+
+    url = settings.broker_url.get_secret_value()
+    if url == MEMORY_BROKER:
+        return None  # it lives and dies with the worker, which /readyz knows about
+    try:
+        probe(url)
+    except BrokerUnavailable as error:
+        return str(error)
+    return None
+
+
+def database_problem(database: Database) -> str | None:
+    """What is wrong with the database, or none."""
+    try:
+        database.check()
+    except (DatabaseUnavailable, SchemaMismatch) as error:
+        return str(error)
+    return None

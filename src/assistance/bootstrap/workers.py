@@ -1,0 +1,149 @@
+"""The stages as processes of their own: relay, consumer, conciliation."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterable
+from contextlib import ExitStack
+
+import structlog
+
+from assistance.bootstrap.parts import Parts, open_parts
+from assistance.broker.contract import Publisher, Subscriber, Subscription
+from assistance.broker.topology import DEAD_LETTER_QUEUE, queue_of
+from assistance.conciliation.retention import Retention
+from assistance.conciliation.stragglers import Conciliation
+from assistance.consumer.deliver import Deliverer, Times
+from assistance.deadletters.recorder import Recorder
+from assistance.domain.errors import SettingsError
+from assistance.relay.publish import Relay
+from assistance.relay.wakeup import WakeUp
+from assistance.runtime import metrics
+from assistance.runtime.loop import run_passes
+from assistance.settings import Settings
+from assistance.status.gauges import database_gauges
+
+log = structlog.get_logger()
+
+#: How long a worker that is asked to stop waits for what is in hand.
+STOP_SECONDS = 25.0
+_RECORDER_WORKERS = 2
+
+
+def run_relay(settings: Settings, stop: threading.Event) -> None:
+    """Publish due outbox rows until asked to stop."""
+    with open_parts(settings, "relay", stop, pool_size=2) as parts, ExitStack() as closing:
+        publisher = _rabbit_publisher(parts)
+        closing.callback(publisher.close)
+        relay = Relay(parts.database, publisher, parts.configuration.channels)
+        serve_metrics(parts, closing, alive=relay.is_alive)
+        relay_loop(parts, relay)
+
+
+def run_consumer(settings: Settings, channels: Collection[str], stop: threading.Event) -> None:
+    """Deliver what the queues of these channels hold (all configured ones when none is named)."""
+    busy = settings.workers_per_channel * max(1, len(channels))
+    with open_parts(settings, "consumer", stop, pool_size=min(busy, 32) + 2) as parts, ExitStack() as closing:
+        subscriptions = subscriptions_of(parts, channels or parts.configuration.channels)
+        subscriber = _rabbit_subscriber(parts)
+        subscriber.start(subscriptions)
+        serve_metrics(parts, closing)
+        log.info("consumer.started", channels=[subscription.queue for subscription in subscriptions])
+        stop.wait()
+        log.info("consumer.stopped", everything_finished=subscriber.stop(STOP_SECONDS))
+
+
+def run_conciliation(settings: Settings, stop: threading.Event, *, once: bool = False) -> None:
+    """Re-arm stragglers, drain the dead letter queue, delete what was kept long enough.
+
+    With `once`: one round over the database, without the dead letter queue.
+    """
+    with open_parts(settings, "conciliation", stop, pool_size=_RECORDER_WORKERS + 2) as parts, ExitStack() as closing:
+        if once:
+            conciliation = conciliation_of(parts)
+            while conciliation.one_pass():
+                pass
+            return
+        subscriber = _rabbit_subscriber(parts)
+        subscriber.start([recording(parts)])
+        serve_metrics(parts, closing)
+        conciliation_loop(parts)
+        subscriber.stop(STOP_SECONDS)
+
+
+def relay_loop(parts: Parts, relay: Relay) -> None:
+    url = parts.settings.database_url.get_secret_value()
+    wake_up = WakeUp(url, parts.settings.relay_poll_seconds, parts.stop)
+    run_passes("relay", relay.one_pass, wake_up.wait, parts.stop)
+
+
+def conciliation_of(parts: Parts) -> Conciliation:
+    return Conciliation(
+        parts.database, parts.configuration.channels, check_after_seconds=parts.settings.check_after_seconds
+    )
+
+
+def conciliation_loop(parts: Parts) -> None:
+    settings = parts.settings
+    conciliation = conciliation_of(parts)
+    retention = Retention(
+        requests_days=settings.keep_requests_days,
+        attempts_days=settings.keep_attempts_days,
+        dead_letters_days=settings.keep_dead_letters_days,
+    )
+
+    def one_pass() -> bool:
+        stragglers = conciliation.one_pass()
+        return retention.purge(parts.database) or stragglers
+
+    run_passes("conciliation", one_pass, lambda: parts.stop.wait(settings.conciliation_interval_seconds), parts.stop)
+
+
+def subscriptions_of(parts: Parts, channels: Iterable[str]) -> list[Subscription]:
+    """Raises `SettingsError` for a channel that is not configured or whose options are wrong."""
+    settings = parts.settings
+    times = Times(lease=settings.lease_seconds, check_after=settings.check_after_seconds)
+    mistakes: list[str] = []
+    found: list[Subscription] = []
+    for name in channels:
+        if name not in parts.configuration.channels:
+            mistakes.append(f"Channel {name!r} is not in the configuration file.")
+            continue
+        channel_settings = parts.configuration.channels[name]
+        try:
+            channel = channel_settings.build()
+        except SettingsError as error:
+            mistakes.append(str(error))
+            continue
+        deliverer = Deliverer(
+            parts.database, channel_settings, channel, worker=parts.worker, times=times, stop=parts.stop
+        )
+        found.append(Subscription(queue=queue_of(name), workers=settings.workers_per_channel, handler=deliverer.handle))
+    if mistakes:
+        raise SettingsError("\n".join(mistakes))
+    return found
+
+
+def recording(parts: Parts) -> Subscription:
+    recorder = Recorder(parts.database, parts.stop)
+    return Subscription(queue=DEAD_LETTER_QUEUE, workers=_RECORDER_WORKERS, handler=recorder.handle)
+
+
+def _rabbit_publisher(parts: Parts) -> Publisher:
+    from assistance.broker.rabbitmq.publisher import RabbitPublisher
+
+    return RabbitPublisher(parts.broker_url, parts.configuration.channels)
+
+
+def _rabbit_subscriber(parts: Parts) -> Subscriber:
+    from assistance.broker.rabbitmq.subscriber import RabbitSubscriber
+
+    return RabbitSubscriber(parts.broker_url, parts.configuration.channels)
+
+
+def serve_metrics(parts: Parts, closing: ExitStack, alive: metrics.Alive = lambda: True) -> None:
+    settings = parts.settings
+    if settings.metrics_port:
+        gauges = database_gauges(parts.database, parts.configuration.channels)
+        server = metrics.serve_metrics(settings.metrics_host, settings.metrics_port, gauges, alive=alive)
+        closing.callback(server.shutdown)
