@@ -72,18 +72,21 @@ def run_conciliation(settings: Settings, stop: threading.Event, *, once: bool = 
 
 
 def relay_loop(parts: Parts, relay: Relay) -> None:
+    """Publish at every wake-up and every poll until asked to stop."""
     url = parts.settings.database_url.get_secret_value()
     wake_up = WakeUp(url, parts.settings.relay_poll_seconds, parts.stop)
     run_passes("relay", relay.one_pass, wake_up.wait, parts.stop)
 
 
 def conciliation_of(parts: Parts) -> Conciliation:
+    """The conciliation of this installation."""
     return Conciliation(
         parts.database, parts.configuration.channels, check_after_seconds=parts.settings.check_after_seconds
     )
 
 
 def conciliation_loop(parts: Parts) -> None:
+    """Re-arm stragglers and purge at every interval until asked to stop."""
     settings = parts.settings
     conciliation = conciliation_of(parts)
     retention = Retention(
@@ -125,6 +128,7 @@ def subscriptions_of(parts: Parts, channels: Iterable[str]) -> list[Subscription
 
 
 def recording(parts: Parts) -> Subscription:
+    """The subscription that drains the dead letter queue."""
     recorder = Recorder(parts.database, parts.stop)
     return Subscription(queue=DEAD_LETTER_QUEUE, workers=_RECORDER_WORKERS, handler=recorder.handle)
 
@@ -142,6 +146,7 @@ def _rabbit_subscriber(parts: Parts) -> Subscriber:
 
 
 def serve_metrics(parts: Parts, closing: ExitStack, alive: metrics.Alive = lambda: True) -> None:
+    """Serve metrics until `closing` closes, if the settings name a port for them."""
     settings = parts.settings
     if settings.metrics_port:
         gauges = database_gauges(parts.database, parts.configuration.channels)
