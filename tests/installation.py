@@ -56,7 +56,10 @@ class Installation:
     def start(self, seconds: float = 60) -> None:
         said = self.said().count("is running at")
         self.process = self.launch("--port", str(self.port))
-        wait_for(lambda: self.said().count("is running at") > said or self.process_ended(), seconds, "the welcome")
+        try:
+            wait_for(lambda: self.said().count("is running at") > said or self.process_ended(), seconds, "the welcome")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.said()}") from error
         assert not self.process_ended(), self.said()
 
     def process_ended(self) -> bool:

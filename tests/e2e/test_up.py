@@ -104,6 +104,20 @@ def test_kill_9_of_up_alone_leaves_nothing_running_and_the_next_start_continues(
     installation.nothing_runs()
 
 
+def test_the_command_line_finds_the_installation_through_its_env_file(installation: Installation) -> None:
+    installation.start()
+    env_file = installation.folder / "env"
+    assert env_file.stat().st_mode & 0o777 == 0o600
+    done = subprocess.run(
+        ["sh", "-c", f'. {env_file} && "{sys.executable}" -m assistance ledger'],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "The ledger closes.")
+
+
 def test_sigint_stops_everything_also_when_a_script_ignores_it(tmp_path: Path) -> None:
     installation = Installation(tmp_path, "sh", "-c", 'trap "" INT; exec "$@"', "sh")
     try:

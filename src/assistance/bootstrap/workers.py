@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import structlog
 
-from assistance.bootstrap.parts import Parts, open_parts
+from assistance.bootstrap.parts import Parts, configuration_of, open_parts
 from assistance.broker.contract import Publisher, Subscriber, Subscription
 from assistance.broker.topology import DEAD_LETTER_QUEUE, queue_of
 from assistance.conciliation.retention import Retention
@@ -42,9 +42,10 @@ def run_relay(settings: Settings, stop: threading.Event) -> None:
 
 def run_consumer(settings: Settings, channels: Collection[str], stop: threading.Event) -> None:
     """Deliver what the queues of these channels hold (all configured ones when none is named)."""
-    busy = settings.workers_per_channel * max(1, len(channels))
+    channels = channels or configuration_of(settings).channels
+    busy = settings.workers_per_channel * len(channels)
     with open_parts(settings, "consumer", stop, pool_size=min(busy, 32) + 2) as parts, ExitStack() as closing:
-        subscriptions = subscriptions_of(parts, channels or parts.configuration.channels)
+        subscriptions = subscriptions_of(parts, channels)
         subscriber = _rabbit_subscriber(parts)
         subscriber.start(subscriptions)
         serve_metrics(parts, closing)

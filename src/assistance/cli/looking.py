@@ -16,17 +16,17 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="JSON instead of
 @click.command()
 @click.argument("topic")
 @click.argument("description")
-@click.option("--url", default=None, help="Where the API is (default: HTTP_HOST and HTTP_PORT of the settings).")
-def send(topic: str, description: str, url: str | None) -> None:
+@click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="Where the API is.")
+def send(topic: str, description: str, url: str) -> None:
     """Ask for assistance, as a bot would."""
     import json
     import uuid
     from urllib.error import HTTPError, URLError
     from urllib.request import Request, urlopen
 
-    base = url or "http://127.0.0.1:8080"
+    base = url.rstrip("/")
     call = Request(  # noqa: S310 (the operator names the URL)
-        f"{base.rstrip('/')}/assistance",
+        f"{base}/assistance",
         data=json.dumps({"topic": topic, "description": description}).encode(),
         headers={"Content-Type": "application/json", "Idempotency-Key": f'"{uuid.uuid4()}"'},
     )

@@ -10,11 +10,12 @@ import contextlib
 import fcntl
 import json
 import os
+import shlex
 import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.client import HTTPException
 from pathlib import Path
 
@@ -73,6 +74,7 @@ assistance is running at {url} (data in {folder}; Ctrl-C stops it). Ask for help
     -d '{{"topic": "pricing", "description": "What does the large plan cost?"}}'
 
 and see it arrive in Slack and in the mailbox: {url}/sandbox
+The other commands (assistance list, show, ledger, …) find this installation after:  . {folder}/env
 """
 
 
@@ -194,6 +196,7 @@ def _children(settings: Settings, folder: Path, port: int, database_url: str, lo
         log_format=log_format,
     )
     environment[_SANDBOX_TOKEN] = "xoxb-sandbox"
+    _write_env(folder / "env", environment)
     python = (sys.executable, "-m")
     places = ["--slack-port", str(slack_port), "--smtp-port", str(smtp_port), "--folder", str(folder / "sandbox")]
     sandbox = [*python, "assistance.embedded.sandbox", "--log-format", log_format, *places]
@@ -203,6 +206,14 @@ def _children(settings: Settings, folder: Path, port: int, database_url: str, lo
         api=Child("api", [*python, "assistance", "api"], environment, stop_seconds=25),
         sandbox_url=sandbox_url,
     )
+
+
+def _write_env(path: Path, environment: Mapping[str, str]) -> None:
+    """What a shell has to read before other commands can look at this installation; it holds the password."""
+    names = ("ASSISTANCE_DATABASE_URL", "ASSISTANCE_BROKER_URL", "ASSISTANCE_CONFIG", _SANDBOX_TOKEN)
+    path.touch(mode=0o600)
+    lines = [f"export {name}={shlex.quote(environment[name])}\n" for name in names]
+    path.write_text("".join(lines), encoding="utf-8")
 
 
 @contextlib.contextmanager
