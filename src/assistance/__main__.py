@@ -2,4 +2,5 @@
 
 from assistance.cli import main
 
-main()
+if __name__ == "__main__":  # the API's worker processes import this module again
+    main()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import threading
 import time
@@ -65,3 +67,26 @@ def test_shutting_a_closed_descriptor_down_is_an_os_error() -> None:
     far.close()
     with pytest.raises(OSError):
         shut_socket(number)
+
+
+def test_a_forked_child_can_use_a_watchdog_whose_lock_was_held_during_the_fork() -> None:
+    dog = Watchdog()
+    held, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with dog._changed:
+            held.set()
+            over.wait(10)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(10)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(5)  # ends a child that hangs
+        ended = threading.Event()
+        with dog.at(Deadline.after(0.05), ended.set):
+            os._exit(0 if ended.wait(3) else 1)
+    over.set()
+    holder.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

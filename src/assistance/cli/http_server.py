@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+
 from granian.constants import Interfaces
 from granian.log import LogLevels
 from granian.server import Server
@@ -14,6 +16,8 @@ def serve(settings: Settings) -> None:
 
     A public address needs a buffering gateway in front (docs/operations.md): a body that stalls holds a thread.
     """
+    # A forked worker would inherit locks that threads of this process hold at that moment.
+    multiprocessing.set_start_method("spawn")
     Server(
         "assistance.wsgi:app",
         address=settings.http_host,

@@ -21,12 +21,16 @@ class Watchdog:
     """One thread that runs actions at their deadlines, unless they were called off before."""
 
     def __init__(self) -> None:
+        self._start_afresh()
+        # A forked child inherits the lock as it was at that moment, perhaps held, but not the thread that held it.
+        os.register_at_fork(after_in_child=self._start_afresh)
+
+    def _start_afresh(self) -> None:
         self._changed = threading.Condition()
         self._heap: list[tuple[float, int]] = []
         self._actions: dict[int, Callable[[], None]] = {}
         self._numbers = itertools.count()
         self._thread: threading.Thread | None = None
-        self._pid = os.getpid()
 
     @contextlib.contextmanager
     def at(self, deadline: Deadline, action: Callable[[], None]) -> Iterator[None]:
@@ -40,8 +44,7 @@ class Watchdog:
 
     def _add(self, at: float, action: Callable[[], None]) -> int:
         with self._changed:
-            if self._thread is None or self._pid != os.getpid():
-                self._pid = os.getpid()
+            if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
                 self._thread.start()
             number = next(self._numbers)
