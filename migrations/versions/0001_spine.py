@@ -119,6 +119,8 @@ CREATE TABLE idempotency_keys (
 
 CREATE INDEX idempotency_keys_created_ix ON idempotency_keys (created_at);
 
+CREATE INDEX idempotency_keys_request_ix ON idempotency_keys (request_id);
+
 CREATE TABLE attempts (
     delivery_id UUID NOT NULL,
     series INTEGER NOT NULL,
@@ -159,6 +161,8 @@ CREATE TABLE dead_letters (
 );
 
 CREATE INDEX dead_letters_created_ix ON dead_letters (created_at);
+
+CREATE INDEX dead_letters_delivery_ix ON dead_letters (delivery_id);
 
 CREATE UNIQUE INDEX dead_letters_open_ix ON dead_letters (delivery_id, series) WHERE resolved_at IS NULL AND delivery_id IS NOT NULL;
 

@@ -45,7 +45,8 @@ class Settings(BaseSettings):
     request_deadline_seconds: Seconds = 5
     workers_per_channel: Annotated[int, Field(ge=1, le=256)] = 8
     outbox_limit: Annotated[int, Field(ge=1)] = 1_000_000
-    keep_requests_days: Annotated[int, Field(ge=1)] = Field(default=90, description="counted from their end")
+    # At least as long as idempotency keys, which go with their request.
+    keep_requests_days: Annotated[int, Field(ge=7)] = Field(default=90, description="counted from their end")
     keep_attempts_days: Annotated[int, Field(ge=1)] = 30
     keep_dead_letters_days: Annotated[int, Field(ge=1)] = Field(default=90, description="counted once resolved")
     sandbox_url: str | None = Field(default=None, description="Where the sandbox answers; shows /sandbox when set.")

@@ -263,6 +263,19 @@ def test_workers_wait_for_servers_that_are_not_there_yet_and_say_so(
         wait_until(lambda: running.status_of(request_id) == "delivered", seconds=30, what="it is delivered")
 
 
+@pytest.mark.parametrize("service", ["relay", "consumer", "conciliation"])
+def test_a_worker_that_waits_for_the_database_stops_quietly(tmp_path: Path, broker_url: str, service: str) -> None:
+    alone = Installation(tmp_path, f"postgresql://nobody@127.0.0.1:{free_port()}/none", broker_url)
+    try:
+        alone.start(service)
+        log = tmp_path / f"{service}.log"
+        wait_until(lambda: "waiting_for" in log.read_text(), seconds=20, what="it says that it waits")
+        assert alone.terminate(service) == 0
+        assert "Traceback" not in log.read_text()
+    finally:
+        alone.stop()
+
+
 def test_no_secret_and_no_customer_text_reaches_a_log(running: Installation) -> None:
     request_id = running.post_until_accepted("both", "canary-description")
     wait_until(lambda: running.status_of(request_id) == "delivered", seconds=20, what="it is delivered")

@@ -11,7 +11,7 @@ import pytest
 
 from assistance.deliveries.claim import AlreadyDead, Claim, NoSuchDelivery, NothingToDo, ToLookUp, ToSend
 from assistance.domain.hint import Hint
-from assistance.domain.outcome import Delivered, Rejected, RejectionReason, RetryLater, Unknown
+from assistance.domain.outcome import CannotTell, Delivered, Rejected, RejectionReason, RetryLater, Unknown
 from tests.builders import RECEIPT, World
 
 REJECTED = Rejected(code="gone", detail="Gone.", reason=RejectionReason.DESTINATION)
@@ -206,3 +206,16 @@ def test_a_receipt_that_came_late_answers_the_look_up(world: World) -> None:
     world.end_leases()
     second_look = world.take(request)
     assert (first_look.late_receipt, second_look.late_receipt) == (None, {"id": "late"})
+
+
+def test_a_receipt_that_comes_after_the_look_up_still_saves_the_second_send(world: World) -> None:
+    request = world.submit().id
+    slow = world.take(request).lease
+    world.end_leases()
+    world.end_look(world.take(request).lease, CannotTell(code="no_lookup", detail="It cannot."))
+    assert world.delivery(request).state == "pending"
+    assert not world.end(slow, Delivered(receipt={"id": "late"})).kept
+    world.execute("UPDATE deliveries SET next_attempt_at = now()")
+    claimed = world.take(request)
+    assert isinstance(claimed, ToLookUp)
+    assert claimed.late_receipt == {"id": "late"}

@@ -267,8 +267,11 @@ def test_mistakes_in_the_settings_are_one_sentence_each_and_exit_code_2(
     assert terminal.run("ledger")[0] == 2
     assert terminal.err == "ASSISTANCE_DATABASE_URLS is not a setting, did you mean ASSISTANCE_DATABASE_URL.\n"
     monkeypatch.delenv("ASSISTANCE_DATABASE_URLS")
-    monkeypatch.setenv("ASSISTANCE_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    monkeypatch.setenv("ASSISTANCE_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none?colour=red")
     assert terminal.run("ledger")[0] == 2
+    assert "ASSISTANCE_DATABASE_URL is wrong" in terminal.err
+    monkeypatch.setenv("ASSISTANCE_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    assert terminal.run("ledger")[0] == 1  # a server that is away is a problem, not a mistake
     assert terminal.err == "The database is unavailable.\n"
     monkeypatch.delenv("ASSISTANCE_CONFIG")
     assert terminal.run("routes", "check")[0] == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
@@ -92,13 +92,14 @@ def test_a_refused_message_is_put_off_longer_each_time(world: World, answer: Con
     assert 200 < waiting(world)[0][2] <= 360
 
 
-def test_a_message_without_an_answer_stays_due_as_it_is(world: World) -> None:
+def test_a_message_without_an_answer_is_published_again_after_a_moment(world: World) -> None:
     world.submit()
-    before = world.rows("SELECT * FROM outbox")
     publisher = ScriptedPublisher(people=UNKNOWN)
     relay_of(world, publisher).one_pass()
-    assert world.rows("SELECT * FROM outbox") == before
+    ((_, refusals, due),) = waiting(world)
+    assert (refusals, 0 < due <= 5) == (0, True)
     publisher.answers = {}
+    world.execute("UPDATE outbox SET available_at = now()")
     relay_of(world, publisher).one_pass()
     assert waiting(world) == []
 
@@ -179,12 +180,14 @@ def test_a_connection_that_confirms_nothing_for_a_minute_is_replaced_once_a_minu
     relay = relay_of(world, publisher)
     for now, reconnects in ((1000, 0), (1059, 0), (1061, 1), (1100, 1), (1122, 2)):
         clock[0] = now
+        world.execute("UPDATE outbox SET available_at = now()")
         relay.one_pass()
         assert len(publisher.reconnects) == reconnects
     assert relay.is_alive()
     clock[0] = 1181
     assert not relay.is_alive()
     publisher.answers = {}
+    world.execute("UPDATE outbox SET available_at = now()")
     relay.one_pass()
     assert relay.is_alive()
 
@@ -245,3 +248,33 @@ def test_waking_a_relay_of_a_database_that_is_away_harms_nobody() -> None:
     assert time.monotonic() - started < 5
     stop.set()
     sender.close()
+
+
+def test_rows_of_a_queue_that_never_answers_make_way_for_those_of_the_others(
+    worlds: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "_BATCH", 2)
+    world = worlds({"stuck": ("stuck",), "fine": ("fine",)})
+    for topic in ("stuck", "stuck", "fine"):
+        world.submit(topic)
+    publisher = ScriptedPublisher(stuck=UNKNOWN)
+    relay = relay_of(world, publisher)
+    relay.one_pass()
+    relay.one_pass()
+    assert [channel for channel, _, _ in waiting(world)] == ["stuck", "stuck"]
+    assert relay.is_alive()
+
+
+def test_rows_without_an_answer_stay_due_when_the_connection_was_lost(world: World) -> None:
+    world.submit()
+    publisher = ScriptedPublisher(people=UNKNOWN)
+
+    def lose(messages: Sequence[Message], timeout_seconds: float) -> list[Confirmation]:
+        publisher.state = ConnectionState.DISCONNECTED
+        return [UNKNOWN for _ in messages]
+
+    publisher.publish = lose  # type: ignore[method-assign]
+    relay_of(world, publisher).one_pass()
+    ((_, refusals, due),) = waiting(world)
+    assert refusals == 0
+    assert due <= 0

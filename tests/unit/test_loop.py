@@ -41,6 +41,31 @@ def test_waiting_for_a_server_ends_when_asked_to_stop() -> None:
         patiently(away, stop, waiting_for="database")
 
 
+def test_with_a_grace_a_server_that_returns_soon_after_the_stop_is_waited_for() -> None:
+    stop = threading.Event()
+    tries: list[int] = []
+
+    def away_twice() -> str:
+        stop.set()
+        tries.append(1)
+        if len(tries) < 3:
+            raise DatabaseUnavailable
+        return "written"
+
+    assert patiently(away_twice, stop, waiting_for="database", grace_seconds=10) == "written"
+
+
+def test_a_grace_ends() -> None:
+    stop = threading.Event()
+    stop.set()
+
+    def away() -> None:
+        raise DatabaseUnavailable
+
+    with pytest.raises(Stopped):
+        patiently(away, stop, waiting_for="database", grace_seconds=0.1)
+
+
 def test_an_error_that_time_does_not_mend_is_not_waited_out() -> None:
     def wrong() -> None:
         raise SettingsError("wrong")

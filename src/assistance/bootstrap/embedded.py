@@ -48,6 +48,9 @@ def run_embedded_worker(settings: Settings, stop: threading.Event) -> None:
         subscriber = broker.subscriber()
         subscriber.start(subscriptions)
         conciliation_of(parts).rearm_everything()
+        ready = hold(url, Lock.CONSUMERS_RUN)
+        if ready is not None:
+            closing.callback(ready.close)
         relay = Relay(parts.database, broker.publisher(), parts.configuration.channels)
         serve_metrics(parts, closing, alive=relay.is_alive)
         threads = [
@@ -56,9 +59,6 @@ def run_embedded_worker(settings: Settings, stop: threading.Event) -> None:
         ]
         for thread in threads:
             thread.start()
-        ready = hold(url, Lock.CONSUMERS_RUN)
-        if ready is not None:
-            closing.callback(ready.close)
         log.info("worker.started", channels=sorted(parts.configuration.channels))
         locks = [held for held in (lock, ready) if held is not None]
         lost = _wait_while_held(locks, stop)

@@ -15,7 +15,7 @@ from assistance.domain.errors import SettingsError
 from assistance.runtime import ids
 from assistance.runtime.crash_reports import report_crashes
 from assistance.runtime.logs import configure_logs
-from assistance.runtime.loop import Stopped, patiently
+from assistance.runtime.loop import patiently
 from assistance.settings import MEMORY_BROKER, Settings
 from assistance.storage.database import Database
 
@@ -72,7 +72,7 @@ def announce(settings: Settings, service: str) -> None:
 def open_parts(settings: Settings, service: str, stop: threading.Event, *, pool_size: int) -> Iterator[Parts]:
     """Open what a worker needs; waits for the database, refuses another schema.
 
-    Raises `SettingsError` and `SchemaMismatch`. Leaves quietly when asked to stop while waiting.
+    Raises `SettingsError`, `SchemaMismatch`, and `Stopped` when asked to stop while waiting.
     """
     announce(settings, service)
     configuration = configuration_of(settings)
@@ -82,7 +82,5 @@ def open_parts(settings: Settings, service: str, stop: threading.Event, *, pool_
     try:
         patiently(database.check, stop, waiting_for="database")
         yield parts
-    except Stopped:
-        log.info("stopped_while_waiting")
     finally:
         database.close()

@@ -19,6 +19,7 @@ from assistance.domain.errors import SettingsError
 from assistance.relay.publish import Relay
 from assistance.relay.wakeup import WakeUp
 from assistance.runtime import metrics
+from assistance.runtime.clock import monotonic
 from assistance.runtime.loop import run_passes
 from assistance.settings import Settings
 from assistance.status.gauges import database_gauges
@@ -28,6 +29,8 @@ log = structlog.get_logger()
 #: How long a worker that is asked to stop waits for what is in hand.
 STOP_SECONDS = 25.0
 _RECORDER_WORKERS = 2
+#: Purging looks through whole tables, and nobody waits for it.
+_PURGE_SECONDS = 600.0
 
 
 def run_relay(settings: Settings, stop: threading.Event) -> None:
@@ -46,9 +49,9 @@ def run_consumer(settings: Settings, channels: Collection[str], stop: threading.
     busy = settings.workers_per_channel * len(channels)
     with open_parts(settings, "consumer", stop, pool_size=min(busy, 32) + 2) as parts, ExitStack() as closing:
         subscriptions = subscriptions_of(parts, channels)
+        serve_metrics(parts, closing)
         subscriber = _rabbit_subscriber(parts)
         subscriber.start(subscriptions)
-        serve_metrics(parts, closing)
         log.info("consumer.started", channels=[subscription.queue for subscription in subscriptions])
         stop.wait()
         log.info("consumer.stopped", everything_finished=subscriber.stop(STOP_SECONDS))
@@ -65,9 +68,9 @@ def run_conciliation(settings: Settings, stop: threading.Event, *, once: bool = 
             while conciliation.one_pass():
                 pass
             return
+        serve_metrics(parts, closing)
         subscriber = _rabbit_subscriber(parts)
         subscriber.start([recording(parts)])
-        serve_metrics(parts, closing)
         conciliation_loop(parts)
         subscriber.stop(STOP_SECONDS)
 
@@ -96,9 +99,16 @@ def conciliation_loop(parts: Parts) -> None:
         dead_letters_days=settings.keep_dead_letters_days,
     )
 
+    purge_at = monotonic()
+
     def one_pass() -> bool:
-        stragglers = conciliation.one_pass()
-        return retention.purge(parts.database) or stragglers
+        nonlocal purge_at
+        more = conciliation.one_pass()
+        if monotonic() >= purge_at:
+            left = retention.purge(parts.database)
+            purge_at = monotonic() + (0 if left else _PURGE_SECONDS)
+            more = more or left
+        return more
 
     run_passes("conciliation", one_pass, lambda: parts.stop.wait(settings.conciliation_interval_seconds), parts.stop)
 
@@ -151,5 +161,9 @@ def serve_metrics(parts: Parts, closing: ExitStack, alive: metrics.Alive = lambd
     settings = parts.settings
     if settings.metrics_port:
         gauges = database_gauges(parts.database, parts.configuration.channels)
-        server = metrics.serve_metrics(settings.metrics_host, settings.metrics_port, gauges, alive=alive)
+        try:
+            server = metrics.serve_metrics(settings.metrics_host, settings.metrics_port, gauges, alive=alive)
+        except OSError as error:
+            reason = f"{settings.metrics_port} cannot be used: {error.strerror}"
+            raise SettingsError(f"ASSISTANCE_METRICS_PORT {reason}.") from error
         closing.callback(server.shutdown)

@@ -12,7 +12,7 @@ import click
 
 from assistance import __version__
 from assistance.cli import dead_letters, looking, processes
-from assistance.domain.errors import AssistanceError
+from assistance.domain.errors import AssistanceError, SchemaMismatch, SettingsError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -40,4 +40,4 @@ def run(*words: str) -> None:
         cli(args=[*words, *sys.argv[1:]])
     except AssistanceError as error:
         click.echo(str(error), err=True)
-        sys.exit(2)
+        sys.exit(2 if isinstance(error, SettingsError | SchemaMismatch) else 1)

@@ -6,6 +6,8 @@ import click
 
 from assistance.cli.asking import database_of, operator, readable, show_json, show_table
 
+_LETTER_ID = click.IntRange(1, 2**63 - 1)
+
 
 @click.group("dead-letters")
 def dead_letters() -> None:
@@ -39,7 +41,7 @@ def list_(channel: str | None, reason: str | None, limit: int, as_json: bool) ->
 
 
 @dead_letters.command()
-@click.argument("letter_id", type=int)
+@click.argument("letter_id", type=_LETTER_ID)
 def show(letter_id: int) -> None:
     """Show one dead letter with the message that was lost."""
     from assistance.deadletters.letters import show_letter
@@ -54,7 +56,7 @@ def show(letter_id: int) -> None:
 
 
 @dead_letters.command()
-@click.argument("ids", type=int, nargs=-1, metavar="[ID]...")
+@click.argument("ids", type=_LETTER_ID, nargs=-1, metavar="[ID]...")
 @_channel
 @_reason
 @click.option("--all", "everything", is_flag=True, help="Every letter that can be replayed.")
@@ -102,7 +104,7 @@ def replay(
 
 
 @dead_letters.command()
-@click.argument("ids", type=int, nargs=-1, required=True, metavar="ID...")
+@click.argument("ids", type=_LETTER_ID, nargs=-1, required=True, metavar="ID...")
 def discard(ids: tuple[int, ...]) -> None:
     """Close dead letters without sending anything."""
     from assistance.deadletters.letters import discard as discard_one

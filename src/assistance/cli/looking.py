@@ -21,23 +21,24 @@ def send(topic: str, description: str, url: str) -> None:
     """Ask for assistance, as a bot would."""
     import json
     import uuid
-    from urllib.error import HTTPError, URLError
+    from http.client import HTTPException
+    from urllib.error import HTTPError
     from urllib.request import Request, urlopen
 
     base = url.rstrip("/")
-    call = Request(  # noqa: S310 (the operator names the URL)
-        f"{base}/assistance",
-        data=json.dumps({"topic": topic, "description": description}).encode(),
-        headers={"Content-Type": "application/json", "Idempotency-Key": f'"{uuid.uuid4()}"'},
-    )
+    data = json.dumps({"topic": topic, "description": description}).encode()
+    headers = {"Content-Type": "application/json", "Idempotency-Key": f'"{uuid.uuid4()}"'}
     try:
+        call = Request(f"{base}/assistance", data=data, headers=headers)  # noqa: S310 (the operator names the URL)
         with urlopen(call, timeout=10) as answer:  # noqa: S310
             body = json.load(answer)
+            place = f"{base}{body['links']['self']}"
     except HTTPError as error:
         raise click.ClickException(_problem(error.read())) from error
-    except URLError as error:
-        raise click.ClickException(f"{base} does not answer: {error.reason}.") from error
-    click.echo(f"{body['ref']} accepted: {base}{body['links']['self']}")
+    except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
+        reason = getattr(error, "reason", None) or str(error) or type(error).__name__
+        raise click.ClickException(f"{base} gives no answer that could be understood: {reason}.") from error
+    click.echo(f"{body['ref']} accepted: {place}")
 
 
 @click.command()
@@ -96,6 +97,8 @@ def list_(
 
     try:
         period = timedelta(seconds=parse_duration(since)) if since else None
+    except OverflowError:
+        raise click.BadParameter(f"{since!r} is too long ago", param_hint="--since") from None
     except ValueError as error:
         raise click.BadParameter(f"{since!r} {error}", param_hint="--since") from None
     with database_of(load_settings()) as database, database.transaction() as connection:
@@ -201,16 +204,22 @@ def doctor() -> None:
     """Look at the whole installation and name what is wrong."""
     from assistance.bootstrap.checks import broker_problem
     from assistance.bootstrap.parts import configuration_of
+    from assistance.domain.errors import DatabaseUnavailable, SchemaMismatch
     from assistance.settings import load_settings
     from assistance.status.query import orphaned_channels
 
     settings = load_settings()
     configuration = configuration_of(settings)
     problems = _mistakes_in_channels(configuration)
-    with database_of(settings) as database, database.transaction() as connection:
-        for name, count in orphaned_channels(connection, configuration.channels).items():
-            problems.append(f"Channel {name} left the configuration with {count} deliveries open: they wait for it.")
-        problems += _unsafe_server_settings(connection)
+    try:
+        with database_of(settings) as database, database.transaction() as connection:
+            for name, count in orphaned_channels(connection, configuration.channels).items():
+                problems.append(
+                    f"Channel {name} left the configuration with {count} deliveries open: they wait for it."
+                )
+            problems += _unsafe_server_settings(connection)
+    except (DatabaseUnavailable, SchemaMismatch) as error:
+        problems.append(f"Database: {error}")
     broker = broker_problem(settings)
     problems += [f"Broker: {broker}"] if broker else []
     for problem in problems:

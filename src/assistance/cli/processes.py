@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
+
+
+@contextmanager
+def _stopping_is_fine() -> Iterator[None]:
+    """Being asked to stop while a server is still away is no error."""
+    from assistance.runtime.loop import Stopped
+
+    with suppress(Stopped):
+        yield
 
 
 @click.command()
@@ -25,7 +36,8 @@ def worker() -> None:
     from assistance.runtime.signals import stop_on_signals
     from assistance.settings import load_settings
 
-    run_embedded_worker(load_settings(), stop_on_signals())
+    with _stopping_is_fine():
+        run_embedded_worker(load_settings(), stop_on_signals())
 
 
 @click.command()
@@ -56,7 +68,8 @@ def relay() -> None:
     from assistance.runtime.signals import stop_on_signals
     from assistance.settings import load_settings
 
-    run_relay(load_settings(), stop_on_signals())
+    with _stopping_is_fine():
+        run_relay(load_settings(), stop_on_signals())
 
 
 @click.command()
@@ -67,7 +80,8 @@ def consumer(channels: tuple[str, ...]) -> None:
     from assistance.runtime.signals import stop_on_signals
     from assistance.settings import load_settings
 
-    run_consumer(load_settings(), channels, stop_on_signals())
+    with _stopping_is_fine():
+        run_consumer(load_settings(), channels, stop_on_signals())
 
 
 @click.command()
@@ -78,7 +92,8 @@ def conciliation(once: bool) -> None:
     from assistance.runtime.signals import stop_on_signals
     from assistance.settings import load_settings
 
-    run_conciliation(load_settings(), stop_on_signals(), once=once)
+    with _stopping_is_fine():
+        run_conciliation(load_settings(), stop_on_signals(), once=once)
 
 
 @click.command()

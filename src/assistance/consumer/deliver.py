@@ -57,6 +57,8 @@ Result = TypeVar("Result")
 
 #: The call must end well before its lease does, or somebody else would look the message up meanwhile.
 _PART_OF_LEASE = 0.8
+#: How long a result in hand waits for the database after the process was asked to stop.
+_GRACE_SECONDS = 20.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -178,10 +180,12 @@ class Deliverer:
             return CannotTell(code="channel_raised", detail=detail, look_again=True)
 
     def _conclude(self, lease: Lease, settlement: Settlement, outcome: Outcome | None) -> Concluded:
+        """Write the result down; worth waiting for even when asked to stop: without it the message may go out twice."""
         return self._patiently(
             lambda connection: conclude(
                 connection, lease, settlement, outcome, actor=self._worker, check_after=self._times.check_after
-            )
+            ),
+            grace_seconds=_GRACE_SECONDS,
         )
 
     def _record_unknown(self, received: Received) -> None:
@@ -198,8 +202,10 @@ class Deliverer:
             )
         )
 
-    def _patiently(self, work: Callable[[Connection], Result]) -> Result:
-        return patiently(lambda: self._database.run(work), self._stop, waiting_for="database")
+    def _patiently(self, work: Callable[[Connection], Result], *, grace_seconds: float = 0.0) -> Result:
+        return patiently(
+            lambda: self._database.run(work), self._stop, waiting_for="database", grace_seconds=grace_seconds
+        )
 
     def _report(
         self, answer: str, lease: Lease, settlement: Settlement, concluded: Concluded, *, seconds: float

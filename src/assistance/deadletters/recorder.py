@@ -57,9 +57,13 @@ def _record(connection: Connection, received: Received) -> str:
         hint = decode(received.body, received.type)
     except UndecodableMessage as error:
         return _stray(connection, received, "undecodable", str(error))
-    row = connection.execute(select(deliveries).where(deliveries.c.id == hint.delivery_id)).one_or_none()
+    # Locked before the outbox is touched, as everywhere; a replay meanwhile would make the hint a stale one.
+    this = select(deliveries).where(deliveries.c.id == hint.delivery_id).with_for_update(key_share=True)
+    row = connection.execute(this).one_or_none()
     if row is None:
         return _stray(connection, received, "unknown_delivery", "The database does not know this delivery.")
+    if row.series != hint.series:
+        return "stale"
     if row.state == DeliveryState.DEAD:
         _complete_letter(connection, hint, received)
         return "dead"

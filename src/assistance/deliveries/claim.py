@@ -118,7 +118,7 @@ def claim(connection: Connection, hint: Hint, channel: str, *, worker: str, leas
         number = row.attempt + 1 if state is DeliveryState.PENDING else row.attempt
         append(connection, [replace(hint, attempt=number)], delay_seconds=row.due_in)
         return NothingToDo(reason="not_due")
-    if state is DeliveryState.UNKNOWN:
+    if state is DeliveryState.UNKNOWN or (row.attempt and _arrived_after_all(connection, hint)):
         return _take_look(connection, hint, row, lease_seconds, looks=row.looks)
     return _take_send(connection, hint, row, worker, lease_seconds)
 
@@ -219,6 +219,16 @@ def _take_look(connection: Connection, hint: Hint, row: Row[Any], lease_seconds:
         since=ambiguous[0].started_at if ambiguous else row.first_attempt_at,
         late_receipt=next((attempt.receipt for attempt in ambiguous if attempt.receipt is not None), None),
     )
+
+
+def _arrived_after_all(connection: Connection, hint: Hint) -> bool:
+    """Whether a holder whose lease was over wrote down a receipt since."""
+    receipts = select(attempts.c.number).where(
+        attempts.c.delivery_id == hint.delivery_id,
+        attempts.c.series == hint.series,
+        attempts.c.receipt.is_not(None),
+    )
+    return connection.execute(receipts.limit(1)).first() is not None
 
 
 def mark_attempt_unknown(connection: Connection, delivery_id: UUID, series: int, number: int) -> None:

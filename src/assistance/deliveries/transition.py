@@ -132,7 +132,11 @@ def _write_delivery(connection: Connection, lease: Lease, settlement: Settlement
         update(deliveries)
         .where(deliveries.c.id == lease.hint.delivery_id, deliveries.c.lease_token == lease.token)
         .values(
-            lease_token=None, lease_until=None, updated_at=func.now(), **_columns_for(settlement, lease, check_after)
+            lease_token=None,
+            lease_until=None,
+            reconciled=0,
+            updated_at=func.now(),
+            **_columns_for(settlement, lease, check_after),
         )
     )
     return changed.rowcount == 1

@@ -11,12 +11,13 @@ from collections.abc import Iterable
 from sqlalchemy import func, literal, select
 
 from assistance.domain.errors import DatabaseUnavailable, OutboxFull
-from assistance.runtime.clock import monotonic
+from assistance.runtime.clock import Deadline, monotonic
 from assistance.storage.database import Database
 from assistance.storage.tables import outbox
 
 _FULL_AT = 0.9
 _FRESH_SECONDS = 1.0
+_COUNT_SECONDS = 1.0
 _RETRY_AFTER_SECONDS = 5.0
 
 
@@ -31,21 +32,21 @@ class Backlog:
         self._counted_at = float("-inf")
         self._counting = threading.Lock()
 
-    def check(self, channels: Iterable[str]) -> None:
+    def check(self, channels: Iterable[str], deadline: Deadline) -> None:
         """Raises `OutboxFull` when one of the channels has too much waiting."""
         if monotonic() - self._counted_at > _FRESH_SECONDS and self._counting.acquire(blocking=False):
             try:
-                self._full = self._count()
-                self._counted_at = monotonic()
+                self._full = self._count(Deadline.after(min(_COUNT_SECONDS, deadline.remaining())))
             except DatabaseUnavailable:
                 pass  # the caller is about to find out by itself
             finally:
+                self._counted_at = monotonic()
                 self._counting.release()
         if not self._full.isdisjoint(channels):
             raise OutboxFull(_RETRY_AFTER_SECONDS)
 
-    def _count(self) -> frozenset[str]:
-        with self._database.transaction() as connection:
+    def _count(self, deadline: Deadline) -> frozenset[str]:
+        with self._database.transaction(deadline) as connection:
             return frozenset(
                 channel
                 for channel in self._channels

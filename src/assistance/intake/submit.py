@@ -55,7 +55,7 @@ class Intake:
         Raises `UnknownTopic`, `OutboxFull`, `IdempotencyKeyReused`, `DatabaseUnavailable` and `CommitUnknown`.
         """
         route = plan(self._configuration, submission.topic)
-        self._backlog.check(route.channels)
+        self._backlog.check(route.channels, deadline)
         accepted = None
         while accepted is None:
             # None: a call with the same key was committed at the same time; its answer is there now.

@@ -13,6 +13,7 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, func, select, text, update
 
 from assistance.domain.hint import Hint
+from assistance.storage.expressions import from_now
 from assistance.storage.tables import outbox
 
 
@@ -53,6 +54,11 @@ def claim(connection: Connection, channels: Collection[str], limit: int) -> list
 def delete_rows(connection: Connection, ids: Sequence[int]) -> None:
     """Delete rows that the broker confirmed."""
     connection.execute(delete(outbox).where(outbox.c.id.in_(ids)))
+
+
+def postpone_rows(connection: Connection, ids: Sequence[int], pause_seconds: float) -> None:
+    """Let rows that got no answer make way for others for a moment; nobody refused them."""
+    connection.execute(update(outbox).where(outbox.c.id.in_(ids)).values(available_at=from_now(pause_seconds)))
 
 
 def refuse_rows(connection: Connection, ids: Sequence[int], error: str) -> None:

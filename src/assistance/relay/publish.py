@@ -10,7 +10,7 @@ import structlog
 from assistance.broker.contract import Confirmation, ConnectionState, Message, Publisher
 from assistance.domain.errors import BrokerUnavailable
 from assistance.domain.hint import HINT_TYPE, encode
-from assistance.outbox.claim import OutboxRow, claim, delete_rows, refuse_rows
+from assistance.outbox.claim import OutboxRow, claim, delete_rows, postpone_rows, refuse_rows
 from assistance.runtime import metrics
 from assistance.runtime.clock import Deadline, monotonic
 from assistance.storage.database import Database
@@ -21,6 +21,7 @@ _BATCH = 200
 _CONFIRM_SECONDS = 5.0
 #: The whole pass: claiming, waiting for the confirms, committing.
 _PASS_SECONDS = 12.0
+_POSTPONE_SECONDS = 5.0
 _STALL_SECONDS = 60.0
 _STUCK_SECONDS = 180.0
 
@@ -32,8 +33,8 @@ class Relay:
         self._database = database
         self._publisher = publisher
         self._channels = tuple(channels)
-        self._idle_or_confirmed_at = monotonic()
-        self._reconnected_at = monotonic()
+        self._unconfirmed_since: float | None = None  # rows are due since then, and none was confirmed
+        self._tried_at = self._reconnected_at = float("-inf")
 
     def one_pass(self) -> bool:
         """Publish one batch; true when more may be due at once.
@@ -43,7 +44,6 @@ class Relay:
         state = self._publisher.state
         metrics.relay_ready.set(state is ConnectionState.READY)
         if state is not ConnectionState.READY:
-            self._idle_or_confirmed_at = monotonic()
             raise BrokerUnavailable(f"The broker connection is {state}.")
         with self._database.transaction(Deadline.after(_PASS_SECONDS)) as connection:
             rows = claim(connection, self._channels, _BATCH)
@@ -54,22 +54,29 @@ class Relay:
             for kind in (Confirmation.RETURNED, Confirmation.NACKED):
                 if by_answer[kind]:
                     refuse_rows(connection, by_answer[kind], f"The broker answered: {kind}.")
+            if by_answer[Confirmation.UNKNOWN] and self._publisher.state is ConnectionState.READY:
+                # The connection lives, so that one queue must be stuck: its rows make way for those of the others.
+                postpone_rows(connection, by_answer[Confirmation.UNKNOWN], _POSTPONE_SECONDS)
         self._report(Counter(answers))
-        if rows and not by_answer[Confirmation.CONFIRMED]:
+        if by_answer[Confirmation.CONFIRMED]:
+            self._unconfirmed_since = None
+        elif rows:
             self._watch_for_stall()
             return False
-        self._idle_or_confirmed_at = monotonic()
         return len(rows) == _BATCH
 
     def is_alive(self) -> bool:
         """False once rows were due and nothing was confirmed for three minutes."""
-        return monotonic() - self._idle_or_confirmed_at < _STUCK_SECONDS
+        now, since = monotonic(), self._unconfirmed_since
+        is_trying = now - self._tried_at < _STALL_SECONDS  # else the rows are gone, and nothing is known to be stuck
+        return since is None or not is_trying or now - since < _STUCK_SECONDS
 
     def _watch_for_stall(self) -> None:
         """A connection that says READY and confirms nothing for a minute is replaced."""
-        now = monotonic()
-        if now - max(self._idle_or_confirmed_at, self._reconnected_at) > _STALL_SECONDS:
-            log.error("relay.stalled", seconds=round(now - self._idle_or_confirmed_at))
+        now = self._tried_at = monotonic()
+        since = self._unconfirmed_since = self._unconfirmed_since or now
+        if now - max(since, self._reconnected_at) > _STALL_SECONDS:
+            log.error("relay.stalled", seconds=round(now - since))
             self._reconnected_at = now
             self._publisher.reconnect("nothing was confirmed for a minute")
 

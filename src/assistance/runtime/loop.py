@@ -12,13 +12,11 @@ from tenacity import (
     RetryError,
     Retrying,
     retry_if_exception_type,
-    sleep_using_event,
-    stop_when_event_set,
     wait_exponential_jitter,
 )
 
 from assistance.domain.errors import AssistanceError, BrokerUnavailable, DatabaseUnavailable
-from assistance.runtime.clock import Backoff
+from assistance.runtime.clock import Backoff, monotonic, sleep
 
 log = structlog.get_logger()
 
@@ -29,12 +27,26 @@ class Stopped(Exception):
     """The process is asked to stop before a server came back."""
 
 
-def patiently(action: Callable[[], Result], stop: threading.Event, *, waiting_for: str) -> Result:
+def patiently(
+    action: Callable[[], Result], stop: threading.Event, *, waiting_for: str, grace_seconds: float = 0.0
+) -> Result:
     """Run `action` until the server that it needs is there; says once that it waits, and once that it goes on.
 
-    Raises `Stopped` when `stop` is set first.
+    Raises `Stopped` when `stop` is set first; with a grace, only when the server stays away for that long afterwards.
     """
     waited = False
+    stopped_at: float | None = None
+
+    def over(_state: RetryCallState) -> bool:
+        nonlocal stopped_at
+        if not stop.is_set():
+            return False
+        stopped_at = stopped_at or monotonic()
+        return monotonic() - stopped_at >= grace_seconds
+
+    def pause(seconds: float) -> None:
+        if stop.wait(seconds):
+            sleep(min(seconds, grace_seconds))
 
     def tell(state: RetryCallState) -> None:
         nonlocal waited
@@ -45,8 +57,8 @@ def patiently(action: Callable[[], Result], stop: threading.Event, *, waiting_fo
     trying = Retrying(
         retry=retry_if_exception_type((DatabaseUnavailable, BrokerUnavailable)),
         wait=wait_exponential_jitter(multiplier=0.2, max=5, jitter=0.2),
-        stop=stop_when_event_set(stop),
-        sleep=sleep_using_event(stop),
+        stop=over,
+        sleep=pause,
         before_sleep=tell,
     )
     try:

@@ -21,6 +21,8 @@ from assistance.storage.tables import SCHEMA_REVISION
 #: SQLSTATE classes and codes that time or an operator mends: the server is away, full, read-only or overloaded.
 _UNAVAILABLE_CLASSES = ("08", "53", "57", "58")
 _UNAVAILABLE_CODES = ("25006", "25P03", "55P03", "40001", "40P01")
+#: Undefined table or schema: the database was restored or replaced after this process had checked it.
+_NO_SCHEMA_CODES = ("42P01", "3F000")
 #: Serialisation failure and deadlock: the same transaction, run again, usually succeeds.
 _TRY_AGAIN_CODES = ("40001", "40P01")
 _TRIES = 3
@@ -147,6 +149,11 @@ def raw_connection(url: str) -> psycopg.Connection[Any]:
         "password": parsed.password,
         "dbname": parsed.database,
         "connect_timeout": 5,
+        # Nobody watches these connections: the kernel has to notice a server that is gone.
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 15_000,
         **query,
     }
     try:
@@ -155,6 +162,8 @@ def raw_connection(url: str) -> psycopg.Connection[Any]:
         )
     except psycopg.OperationalError as error:
         raise DatabaseUnavailable("The database cannot be reached.") from error
+    except psycopg.ProgrammingError as error:
+        raise SettingsError(f"ASSISTANCE_DATABASE_URL is wrong: {error}.") from error
 
 
 def sqlstate(error: BaseException | None) -> str | None:
@@ -171,6 +180,10 @@ def _translated(committing: Callable[[], bool]) -> Iterator[None]:
         raise DatabaseUnavailable("Every database connection is in use.") from error
     except exc.DBAPIError as error:
         code = sqlstate(error) or ""
+        if code in _NO_SCHEMA_CODES:
+            raise DatabaseUnavailable("The database lacks this program's schema: run `assistance migrate`.") from error
+        if isinstance(error.orig, psycopg.ProgrammingError) and not code:
+            raise SettingsError(f"ASSISTANCE_DATABASE_URL is wrong: {error.orig}.") from error
         lost = error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError)
         if committing() and lost and code not in _TRY_AGAIN_CODES:
             raise CommitUnknown from error

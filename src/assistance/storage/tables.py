@@ -232,6 +232,7 @@ dead_letters = Table(
         postgresql_where=text("resolved_at IS NULL AND delivery_id IS NOT NULL"),
     ),
     Index("dead_letters_created_ix", "created_at"),
+    Index("dead_letters_delivery_ix", "delivery_id"),  # for the foreign key, when a request is purged
 )
 
 idempotency_keys = Table(
@@ -244,4 +245,5 @@ idempotency_keys = Table(
     _instant("created_at", nullable=False, default_now=True),
     PrimaryKeyConstraint("client", "key"),
     Index("idempotency_keys_created_ix", "created_at"),
+    Index("idempotency_keys_request_ix", "request_id"),  # for the foreign key, when a request is purged
 )
