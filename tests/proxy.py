@@ -61,12 +61,13 @@ class Proxy:
             while data := source.recv(65536):
                 self._talking.wait()
                 cut = from_client and self._cut_at is not None and self._cut_at in data
-                if not cut or self._forward_the_cut:
+                if cut and self._forward_the_cut:
+                    _end(source)  # first, so that no answer can come through
                     sink.sendall(data)
+                    return  # the other direction ends the server's side once it has answered
                 if cut:
-                    if self._forward_the_cut:
-                        sink.recv(65536)  # the server has answered: it did what it was told
                     break
+                sink.sendall(data)
         _end(source)
         _end(sink)
 

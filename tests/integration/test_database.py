@@ -151,7 +151,7 @@ def test_contact_lost_while_committing_says_that_nobody_knows(
             run(through, "UPDATE notes SET word = 'x'")
         proxy.cut_at(None)
         run(through, "SELECT 1")
-    assert words(database) == (["x", "x"] if forwarded else ["a", "b"])
+    eventually(lambda: words(database) == (["x", "x"] if forwarded else ["a", "b"]))
 
 
 def test_a_server_that_is_silent_at_the_commit_ends_by_the_deadline_as_unknown(
