@@ -19,14 +19,17 @@ from pydantic import ValidationError
 
 from assistance.channels.contract import Channel, ChannelType
 from assistance.channels.registry import find_type, known_types
+from assistance.domain.delivery import OnUnknown
 from assistance.domain.errors import SettingsError
 from assistance.resilience.retry_schedule import HUMAN, RetrySchedule
 
 _CHANNEL_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _RESERVED_NAMES = frozenset({"dlq", "dlx"})
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+_RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)/(s|m|h)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _TABLES = ("channels", "topics", "retry")
+_COMMON_KEYS = ("type", "timeout", "retry", "settle", "looks", "on_unknown", "pace", "probe_after")
 _LONGEST_TOPIC = 64
 
 
@@ -41,6 +44,9 @@ class ChannelSettings:
     retry: RetrySchedule = HUMAN
     settle_seconds: float = 2.0
     looks: int = 2
+    on_unknown: OnUnknown = OnUnknown.RESEND
+    pace_per_second: float | None = None  # messages per destination
+    probe_after_seconds: float = 30.0  # how long an open circuit breaker waits before it lets a probe through
 
     def build(self) -> Channel:
         """The channel, ready to send; resolves its secrets.
@@ -100,6 +106,17 @@ def parse_duration(text: object) -> float:
     return float(match[1]) * _UNITS[match[2]]
 
 
+def parse_rate(text: object) -> float:
+    """Messages per second in a rate such as `"1/s"` or `"30/m"`.
+
+    Raises `ValueError` with a sentence.
+    """
+    match = _RATE.fullmatch(text) if isinstance(text, str) else None
+    if match is None or float(match[1]) == 0:
+        raise ValueError('is not a rate such as "1/s", "30/m" or "100/h"')
+    return float(match[1]) / _UNITS[match[2]]
+
+
 @dataclass
 class _Reader:
     """Collects every mistake instead of stopping at the first."""
@@ -133,15 +150,24 @@ class _Reader:
         if channel_type is None:
             self._wrong(f"{where} type", f"is {kind!r}{_did_you_mean(kind, known_types())}")
             return None
-        common = ("type", "timeout", "retry", "settle", "looks")
+        pace = table.get("pace")
         return ChannelSettings(
             name=name,
             type=channel_type,
-            options={key: value for key, value in table.items() if key not in common},
+            options={key: value for key, value in table.items() if key not in _COMMON_KEYS},
             timeout_seconds=self._value(f"{where} timeout", table.get("timeout", "10s"), _positive_duration),
             settle_seconds=self._value(f"{where} settle", table.get("settle", "2s"), _positive_duration),
             looks=self._value(f"{where} looks", table.get("looks", 2), _count),
             retry=self._value(f"{where} retry", table.get("retry", "human"), _one_of(schedules)),
+            on_unknown=self._value(f"{where} on_unknown", table.get("on_unknown", "resend"), _on_unknown),
+            pace_per_second=(
+                channel_type.capabilities.pace_per_second
+                if pace is None
+                else self._value(f"{where} pace", pace, parse_rate)
+            ),
+            probe_after_seconds=self._value(
+                f"{where} probe_after", table.get("probe_after", "30s"), _positive_duration
+            ),
         )
 
     def _schedule(self, name: str, table: Mapping[str, Any]) -> RetrySchedule:
@@ -217,6 +243,12 @@ def _count(value: object) -> int:
     if type(value) is not int or not 1 <= value <= 10:
         raise ValueError("is not a number from 1 to 10")
     return value
+
+
+def _on_unknown(value: object) -> OnUnknown:
+    if value not in tuple(OnUnknown):
+        raise ValueError(f"is {value!r}{_did_you_mean(value, tuple(OnUnknown))}")
+    return OnUnknown(str(value))
 
 
 def _fraction(value: object) -> float:

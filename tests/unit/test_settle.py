@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from assistance.deliveries.settle import (
     Bury,
     Deliver,
+    Hold,
     LookUp,
     Policy,
     Reason,
@@ -16,6 +19,7 @@ from assistance.deliveries.settle import (
     settle_look,
     settle_send,
 )
+from assistance.domain.delivery import OnUnknown
 from assistance.domain.outcome import (
     CannotTell,
     Delivered,
@@ -96,12 +100,39 @@ def test_a_rejected_message_is_buried_at_once(reason: RejectionReason) -> None:
     assert settlement.problem.kind == reason
 
 
-def test_a_wrong_configuration_is_waited_out_instead_of_killing_requests() -> None:
+@pytest.mark.parametrize("elapsed", [0.0, 1_000_000.0])
+def test_a_wrong_configuration_stops_the_channel_instead_of_killing_requests(elapsed: float) -> None:
     refusal = Rejected(code="bad_token", detail="The token is wrong.", reason=RejectionReason.CONFIGURATION)
-    settlement = send(refusal, spent=2)
+    settlement = send(refusal, spent=2, elapsed=elapsed)
     assert isinstance(settlement, TryAgain)
     assert (settlement.delay_seconds, settlement.problem.kind) == (5.0, "configuration")
-    assert isinstance(send(refusal, elapsed=100.0), Bury)
+    assert settlement.refund
+    assert settlement.pause_channel
+
+
+@pytest.mark.parametrize(("on_unknown", "expected"), [(OnUnknown.RESEND, TryAgain), (OnUnknown.HOLD, Hold)])
+def test_where_the_provider_cannot_tell_the_channel_decides(on_unknown: OnUnknown, expected: type) -> None:
+    answer = CannotTell(code="no_lookup", detail="It cannot be asked.")
+    standing = Standing(spent=1, looks=0, elapsed_seconds=0)
+    settlement = settle_look(answer, standing, replace(POLICY, on_unknown=on_unknown), MIDDLE)
+    assert isinstance(settlement, expected)
+    if isinstance(settlement, TryAgain):
+        assert settlement.may_repeat
+
+
+def test_a_message_that_was_looked_for_and_is_not_there_is_not_called_a_repeat() -> None:
+    settlement = look(NotFound(), looks=1)
+    assert isinstance(settlement, TryAgain)
+    assert not settlement.may_repeat
+
+
+@pytest.mark.parametrize(("on_unknown", "expected"), [(OnUnknown.RESEND, Bury), (OnUnknown.HOLD, Hold)])
+def test_a_provider_that_cannot_be_asked_for_the_whole_budget_leaves_it_to_people(
+    on_unknown: OnUnknown, expected: type
+) -> None:
+    answer = CannotTell(code="down", detail="It is down.", look_again=True)
+    standing = Standing(spent=1, looks=0, elapsed_seconds=100.0)
+    assert isinstance(settle_look(answer, standing, replace(POLICY, on_unknown=on_unknown), MIDDLE), expected)
 
 
 @pytest.mark.parametrize("elapsed", [0.0, 1_000_000.0])

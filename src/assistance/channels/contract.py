@@ -27,15 +27,20 @@ class Capabilities:
     lookup: bool = False
     update: bool = False
     max_text: int = 4_000  # characters of customer text that one message can carry
+    pace_per_second: float | None = None  # messages to one destination, unless the channel's configuration says else
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class View:
-    """What a message is made of: the request, the event told, and how late the telling is."""
+    """What a message is made of: the request, the event told, and how late the telling is.
+
+    `notices` are sentences of ours that readers need to know first, such as that the message may repeat an earlier one.
+    """
 
     request: AssistanceRequest
     event_version: int
     late_seconds: float
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -85,13 +85,13 @@ class EmailChannel:
         try:
             return self._hand_in(wire, to, key, deadline)
         except NotConnected as problem:
-            return RetryLater(code=problem.code, detail=problem.detail)
+            return RetryLater(code=problem.code, detail=problem.detail, answered=False)
         except SmtpRefused as refused:
             return _refusal(refused)
         except LostBeforeTheDot as lost:
-            return RetryLater(code="connection_lost", detail=str(lost))
+            return RetryLater(code="connection_lost", detail=str(lost), answered=False)
         except LostAfterTheDot as lost:
-            return Unknown(code="no_answer", detail=str(lost))
+            return Unknown(code="no_answer", detail=str(lost), answered=False)
 
     def lookup(self, destination: Mapping[str, Any], key: DeliveryKey, since: datetime, deadline: Deadline) -> Lookup:  # noqa: ARG002 (nothing to ask)
         """An SMTP server cannot be asked what it took."""

@@ -91,9 +91,9 @@ class _Client(WebClient):
         try:
             answer = post(parse_endpoint(url), body, dict(req.header_items()), self._deadline)
         except NotConnected as problem:
-            raise _Refused(RetryLater(code=problem.code, detail=problem.detail)) from problem
+            raise _Refused(RetryLater(code=problem.code, detail=problem.detail, answered=False)) from problem
         except NoAnswer as problem:
-            raise _Refused(Unknown(code=problem.code, detail=problem.detail)) from problem
+            raise _Refused(Unknown(code=problem.code, detail=problem.detail, answered=False)) from problem
         if answer.http_status != 200 or not _is_slack_json(answer):
             raise _Refused(refusal_of_status(answer))
         self.answer = answer

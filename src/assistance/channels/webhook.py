@@ -124,9 +124,9 @@ class WebhookChannel:
         try:
             answer = post(self._endpoint, body, headers, deadline)
         except NotConnected as problem:
-            return RetryLater(code=problem.code, detail=problem.detail)
+            return RetryLater(code=problem.code, detail=problem.detail, answered=False)
         except NoAnswer as problem:
-            return Unknown(code=problem.code, detail=problem.detail)
+            return Unknown(code=problem.code, detail=problem.detail, answered=False)
         if 200 <= answer.http_status < 300:
             return Delivered(receipt={"status": answer.http_status, "webhook_id": webhook_id})
         return _refusal(answer)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, assert_never
 
+from assistance.domain.delivery import OnUnknown
 from assistance.domain.outcome import (
     CannotTell,
     Delivered,
@@ -29,6 +30,7 @@ class Policy:
     retry: RetrySchedule
     settle_seconds: float  # how long a provider may take until a look-up sees a message
     looks: int  # how many look-ups must miss it before it is sent again
+    on_unknown: OnUnknown = OnUnknown.RESEND  # where the provider cannot tell
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,11 +60,17 @@ class Deliver:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TryAgain:
-    """It did not arrive; send again after the delay. A refunded attempt does not count."""
+    """Send again after the delay. A refunded attempt does not count.
+
+    `may_repeat`: nobody knows whether it arrived, and the next message has to say so. `pause_channel`: an operator must
+    act before anything can succeed on this channel.
+    """
 
     delay_seconds: float
     refund: bool
     problem: Problem
+    may_repeat: bool = False
+    pause_channel: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +79,13 @@ class LookUp:
 
     delay_seconds: float
     looks: int
+    problem: Problem
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hold:
+    """Nobody can tell, and the channel is not to send twice: it waits until an operator says what became of it."""
+
     problem: Problem
 
 
@@ -90,7 +105,7 @@ class Bury:
     problem: Problem
 
 
-Settlement = Deliver | TryAgain | LookUp | Bury
+Settlement = Deliver | TryAgain | LookUp | Hold | Bury
 
 
 def settle_send(outcome: Outcome, standing: Standing, policy: Policy, spread: float) -> Settlement:
@@ -103,8 +118,14 @@ def settle_send(outcome: Outcome, standing: Standing, policy: Policy, spread: fl
                 Problem(kind="retry_later", code=code, detail=detail), standing, policy, spread, retry_after
             )
         case Rejected(code=code, detail=detail, reason=RejectionReason.CONFIGURATION as reason):
-            # An operator will mend the token or the address: the request must not die of it meanwhile.
-            return _try_again(Problem(kind=reason.value, code=code, detail=detail), standing, policy, spread)
+            # An operator will mend the token or the address: the request must neither die of it meanwhile nor spend
+            # attempts, and the channel stops instead of asking the provider again for every other request.
+            return TryAgain(
+                delay_seconds=policy.retry.delay_after(standing.spent, spread),
+                refund=True,
+                problem=Problem(kind=reason.value, code=code, detail=detail),
+                pause_channel=True,
+            )
         case Rejected(code=code, detail=detail, reason=reason):
             return Bury(reason=Reason.REJECTED, problem=Problem(kind=reason.value, code=code, detail=detail))
         case Unknown(code=code, detail=detail):
@@ -125,13 +146,19 @@ def settle_look(lookup: Lookup, standing: Standing, policy: Policy, spread: floa
                 return LookUp(delay_seconds=policy.settle_seconds, looks=looks, problem=problem)
             return _try_again(problem, standing, policy, spread)
         case CannotTell(code=code, detail=detail, look_again=False):
-            return _try_again(Problem(kind="unknown", code=code, detail=detail), standing, policy, spread)
+            problem = Problem(kind="unknown", code=code, detail=detail)
+            if policy.on_unknown is OnUnknown.HOLD:
+                return Hold(problem=problem)
+            settlement = _try_again(problem, standing, policy, spread)
+            return replace(settlement, may_repeat=True) if isinstance(settlement, TryAgain) else settlement
         case CannotTell(code=code, detail=detail, retry_after_seconds=retry_after):
             problem = Problem(kind="unknown", code=code, detail=detail)
             delay = retry_after if retry_after is not None else policy.retry.delay_after(standing.spent, spread)
-            if not policy.retry.allows(standing.elapsed_seconds, delay):
-                return Bury(reason=Reason.OUTCOME_UNKNOWN, problem=problem)
-            return LookUp(delay_seconds=delay, looks=standing.looks, problem=problem)
+            if policy.retry.allows(standing.elapsed_seconds, delay):
+                return LookUp(delay_seconds=delay, looks=standing.looks, problem=problem)
+            if policy.on_unknown is OnUnknown.HOLD:
+                return Hold(problem=problem)
+            return Bury(reason=Reason.OUTCOME_UNKNOWN, problem=problem)
     assert_never(lookup)
 
 

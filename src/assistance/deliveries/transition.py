@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from assistance.deliveries.bury import bury
 from assistance.deliveries.claim import Lease, mark_attempt_unknown
-from assistance.deliveries.settle import Bury, Deliver, LookUp, Settlement, TryAgain
+from assistance.deliveries.settle import Bury, Deliver, Hold, LookUp, Settlement, TryAgain
 from assistance.domain.delivery import AttemptOutcome, DeliveryState, Purpose
 from assistance.domain.event import EventType
 from assistance.domain.hint import Hint
@@ -153,10 +153,11 @@ def _columns_for(settlement: Settlement, lease: Lease, check_after: float) -> di
                 "last_error_code": None,
                 "last_error_detail": None,
             }
-        case TryAgain(delay_seconds=delay, refund=refund, problem=problem):
+        case TryAgain(delay_seconds=delay, refund=refund, problem=problem, may_repeat=may_repeat):
             return {
                 "state": DeliveryState.PENDING,
                 "refunded": lease.refunded + refund,
+                "may_repeat": deliveries.c.may_repeat | may_repeat,
                 "looks": 0,
                 "next_attempt_at": from_now(delay),
                 "check_at": from_now(delay + check_after),
@@ -168,6 +169,13 @@ def _columns_for(settlement: Settlement, lease: Lease, check_after: float) -> di
                 "looks": looks,
                 "next_attempt_at": from_now(delay),
                 "check_at": from_now(delay + check_after),
+                **_error(problem.kind, problem.code, problem.detail),
+            }
+        case Hold(problem=problem):
+            return {
+                "state": DeliveryState.UNKNOWN,
+                "held_at": func.now(),
+                "check_at": from_now(check_after),
                 **_error(problem.kind, problem.code, problem.detail),
             }
         case Bury(problem=problem):

@@ -32,6 +32,13 @@ class Purpose(StrEnum):
     CALLBACK = "callback"
 
 
+class OnUnknown(StrEnum):
+    """What a channel does with a delivery whose fate nobody can tell: send again and say so, or ask an operator."""
+
+    RESEND = "resend"
+    HOLD = "hold"
+
+
 class AttemptOutcome(StrEnum):
     """How one try ended; `sending` is written and committed before the call."""
 

@@ -22,12 +22,14 @@ class Delivered:
 class RetryLater:
     """Certainly not delivered, and worth another try.
 
-    `retry_after_seconds` is set when the provider named a waiting time; such a wait costs no attempt.
+    `retry_after_seconds` is set when the provider named a waiting time; such a wait costs no attempt. `answered` is
+    false when nobody was there to answer: three of those in a row open the channel's circuit breaker.
     """
 
     code: str
     detail: str
     retry_after_seconds: float | None = None
+    answered: bool = True
 
 
 class RejectionReason(StrEnum):
@@ -49,10 +51,14 @@ class Rejected:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unknown:
-    """Bytes went out and no clear answer came back: it may or may not have been delivered."""
+    """Bytes went out and no clear answer came back: it may or may not have been delivered.
+
+    `answered` is false when no answer came at all; see `RetryLater`.
+    """
 
     code: str
     detail: str
+    answered: bool = True
 
 
 Outcome = Delivered | RetryLater | Rejected | Unknown

@@ -14,6 +14,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Double,
     ForeignKey,
     ForeignKeyConstraint,
     Identity,
@@ -30,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 
 #: The Alembic revision that creates exactly these tables; every process refuses a database at another one.
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 
 metadata = MetaData(
     naming_convention={
@@ -50,6 +51,10 @@ def _instant(name: str, *, nullable: bool = True, default_now: bool = False) -> 
 def _one_of(column: str, *values: str) -> CheckConstraint:
     listed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+def _seconds(name: str) -> Column[Any]:
+    return Column(name, Double, nullable=False, server_default=text("0"))
 
 
 def _json(name: str, *, nullable: bool = False) -> Column[Any]:
@@ -114,6 +119,11 @@ deliveries = Table(
     Column("last_error_detail", Text),
     _instant("created_at", nullable=False, default_now=True),
     _instant("updated_at", nullable=False, default_now=True),
+    _instant("held_at"),  # its outcome is unknown and an operator has to say what became of it
+    Column("may_repeat", Boolean, nullable=False, server_default=text("false")),  # and the message says so
+    _instant("slot_at"),  # the moment that the pace of its destination gave it
+    _seconds("paced_seconds"),  # spent waiting for slots since the first attempt of the series
+    _seconds("out_seconds_before"),  # the channel's `out_seconds` at the first attempt of the series
     UniqueConstraint("request_id", "event_version", "purpose", "channel", "step"),
     _one_of("purpose", "notify", "follow_up", "callback"),
     _one_of("state", "pending", "sending", "unknown", "delivered", "dead", "cancelled"),
@@ -126,7 +136,45 @@ deliveries = Table(
     CheckConstraint("state <> 'sending' OR (lease_token IS NOT NULL AND check_at = lease_until)", name="sending"),
     CheckConstraint("state <> 'delivered' OR receipt IS NOT NULL", name="delivered"),
     CheckConstraint("state <> 'dead' OR last_error_class IS NOT NULL", name="dead"),
+    CheckConstraint("held_at IS NULL OR (state = 'unknown' AND lease_token IS NULL)", name="held"),
     Index("deliveries_check_ix", "check_at", postgresql_where=text("check_at IS NOT NULL")),
+    Index("deliveries_held_ix", "held_at", postgresql_where=text("held_at IS NOT NULL")),
+)
+
+#: What all consumers of a channel share: whether it is paused, and its circuit breaker. No row: nothing ever happened.
+channel_states = Table(
+    "channel_states",
+    metadata,
+    Column("channel", Text, primary_key=True),
+    _instant("paused_at"),
+    Column("paused_by", Text),
+    Column("pause_cause", Text),
+    Column("pause_reason", Text),
+    Column("breaker", Text, nullable=False, server_default="closed"),
+    Column("breaker_reason", Text),
+    _instant("breaker_since", nullable=False, default_now=True),
+    _instant("probe_at"),  # when the next probe may begin
+    _instant("out_since"),  # since when nothing is sent, because of a pause or the breaker
+    _seconds("out_seconds"),  # the sum of all earlier such times
+    _one_of("pause_cause", "operator", "configuration"),
+    _one_of("breaker", "closed", "open", "half_open"),
+    CheckConstraint(
+        "(paused_at IS NULL) = (paused_by IS NULL) AND (paused_at IS NULL) = (pause_cause IS NULL)"
+        " AND (paused_at IS NULL) = (pause_reason IS NULL)",
+        name="paused",
+    ),
+    CheckConstraint("(breaker = 'closed') = (probe_at IS NULL)", name="probe_at"),
+    CheckConstraint("(paused_at IS NULL AND breaker = 'closed') = (out_since IS NULL)", name="out_since"),
+)
+
+#: One row per destination with a pace, shared by all consumers: when its next message may go out.
+paces = Table(
+    "paces",
+    metadata,
+    Column("channel", Text, nullable=False),
+    Column("destination", Text, nullable=False),
+    _instant("next_slot_at", nullable=False),
+    PrimaryKeyConstraint("channel", "destination"),
 )
 
 attempts = Table(
