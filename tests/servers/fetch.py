@@ -1,12 +1,22 @@
-"""Fetches RabbitMQ ahead of the tests, outside their time limit: `python -m tests.servers.fetch`."""
+"""Fetches RabbitMQ and promtool ahead of the tests, outside their time limit: `python -m tests.servers.fetch`."""
 
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 from tests.servers.missing import ServerMissing
+from tests.servers.promtool import promtool_program
 from tests.servers.rabbit_packages import rabbit_programs
 
+
+def _rabbit() -> Path:
+    return rabbit_programs().scripts.parent
+
+
 if __name__ == "__main__":
-    try:
-        sys.stdout.write(f"RabbitMQ: {rabbit_programs().scripts.parent}\n")
-    except ServerMissing as missing:
-        sys.stdout.write(f"RabbitMQ: {missing}\n")
+    wanted: dict[str, Callable[[], Path]] = {"RabbitMQ": _rabbit, "promtool": promtool_program}
+    for title, find in wanted.items():
+        try:
+            sys.stdout.write(f"{title}: {find()}\n")
+        except ServerMissing as missing:
+            sys.stdout.write(f"{title}: {missing}\n")

@@ -22,7 +22,7 @@ from tests.servers.rabbit_packages import RabbitPrograms, rabbit_programs
 
 USER = "assistance"
 
-_GUARD = Path(__file__).with_name("rabbit_guard.py")
+GUARD = Path(__file__).with_name("rabbit_guard.py")
 _START_SECONDS = 60
 _STOP_SECONDS = 30
 _START_TRIES = 3
@@ -34,9 +34,16 @@ default_pass = {password}
 loopback_users = none
 log.console = true
 log.file = false
-disk_free_limit.absolute = 50MB
-vm_memory_high_watermark.absolute = 512MB
+disk_free_limit.absolute = {disk}
+vm_memory_high_watermark.absolute = {memory}
 """
+_CLUSTER_CONFIGURATION = """\
+cluster_formation.peer_discovery_backend = classic_config
+cluster_partition_handling = pause_minority
+"""
+#: Below and above these a server raises an alarm and takes no more messages.
+DISK_LIMIT = "50MB"
+MEMORY_LIMIT = "512MB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +68,26 @@ class RabbitControl:
         return done.stdout
 
 
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """What the nodes of a cluster share: a port mapper (not theirs to stop), secrets, and everybody's names."""
+
+    epmd_port: int
+    cookie: str
+    password: str
+    names: list[str]
+
+
 class RabbitServer:
     """One RabbitMQ node with all its files in `folder`; ports and data survive `stop`, `kill` and `start`."""
 
-    def __init__(self, folder: Path, programs: RabbitPrograms | None = None) -> None:
+    def __init__(
+        self, folder: Path, programs: RabbitPrograms | None = None, membership: Membership | None = None
+    ) -> None:
         self._folder = folder.resolve()
         self._programs = programs or rabbit_programs()
-        self._password = secrets.token_urlsafe(12)
+        self._membership = membership
+        self._password = membership.password if membership else secrets.token_urlsafe(12)
         self._guard: subprocess.Popen[bytes] | None = None
         self._group = 0
         self._pick_ports()
@@ -80,6 +100,11 @@ class RabbitServer:
 
     def vhost_url(self, name: str) -> str:
         return f"amqp://{USER}:{self._password}@127.0.0.1:{self.port}/{quote(name, safe='')}"
+
+    @property
+    def name(self) -> str:
+        """What Erlang calls the node."""
+        return f"assistance{self.port}@localhost"
 
     @property
     def how(self) -> str:
@@ -124,7 +149,9 @@ class RabbitServer:
             if not tries_left:
                 log = self.log_file.read_text(errors="replace").splitlines()
                 raise RuntimeError("RabbitMQ did not start: " + "\n".join(log[-20:]))
-            if not (self._folder / "db").exists():  # perhaps a port was taken meanwhile; nobody was told them yet
+            if not (
+                self._membership or (self._folder / "db").exists()
+            ):  # perhaps a port was taken meanwhile; nobody was told them yet
                 self._pick_ports()
 
     def stop(self) -> None:
@@ -162,6 +189,8 @@ class RabbitServer:
 
     def _pick_ports(self) -> None:
         self.port, self._node_port, self._epmd_port = (free_port() for _ in range(3))
+        if self._membership:
+            self._epmd_port = self._membership.epmd_port
 
     def _environment(self) -> dict[str, str]:
         own = {
@@ -177,7 +206,7 @@ class RabbitServer:
             **{name: str(self._folder / place) for name, place in own.items()},
             "RABBITMQ_CONF_ENV_FILE": os.devnull,
             "RABBITMQ_LOGS": "-",
-            "RABBITMQ_NODENAME": f"assistance{self.port}@localhost",
+            "RABBITMQ_NODENAME": self.name,
             "RABBITMQ_DIST_PORT": str(self._node_port),
             "ERL_EPMD_PORT": str(self._epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
@@ -189,10 +218,19 @@ class RabbitServer:
 
     def _launch(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        configuration = _CONFIGURATION.format(port=self.port, user=USER, password=self._password)
+        configuration = _CONFIGURATION.format(
+            port=self.port, user=USER, password=self._password, disk=DISK_LIMIT, memory=MEMORY_LIMIT
+        )
+        if self._membership:
+            configuration += _CLUSTER_CONFIGURATION + "".join(
+                f"cluster_formation.classic_config.nodes.{number} = {name}\n"
+                for number, name in enumerate(self._membership.names, 1)
+            )
+            self._share_cookie(self._membership.cookie)
         (self._folder / "rabbitmq.conf").write_text(configuration)
         (self._folder / "enabled_plugins").write_text("[].\n")
-        guard = [sys.executable, "-I", "-S", str(_GUARD), str(self._programs.erlang / "epmd"), str(self._epmd_port)]
+        own_epmd = "0" if self._membership else str(self._epmd_port)
+        guard = [sys.executable, "-I", "-S", str(GUARD), str(self._programs.erlang / "epmd"), own_epmd]
         with self.log_file.open("ab") as log:
             self._guard = subprocess.Popen(
                 [*guard, str(self._programs.scripts / "rabbitmq-server")],
@@ -205,6 +243,12 @@ class RabbitServer:
             )
         assert self._guard.stdout is not None
         self._group = int(self._guard.stdout.readline())
+
+    def _share_cookie(self, cookie: str) -> None:
+        file = self._folder / ".erlang.cookie"
+        if not file.exists():
+            file.touch(mode=0o600)
+            file.write_text(cookie)
 
     def _becomes_ready(self) -> bool:
         deadline = time.monotonic() + _START_SECONDS

@@ -2,7 +2,8 @@
 
 Prints the server's process group, then waits for the server to end or for its own standard input to close, which the
 kernel does when the process that started us dies in whatever way. Either way nothing is left running: not the Erlang
-machine, and not the port mapper daemon that it starts and never stops.
+machine, and not the port mapper daemon that it starts and never stops
+(EPMD_PORT 0: there is none to stop).
 """
 
 import contextlib
@@ -25,7 +26,8 @@ def main(epmd: str, epmd_port: str, *command: str) -> int:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(server.pid, signal.SIGKILL)
     code = server.wait()
-    _stop_port_mapper(epmd, epmd_port)
+    if epmd_port != "0":
+        _stop_port_mapper(epmd, epmd_port)
     return code
 
 
