@@ -1,0 +1,191 @@
+"""Starts processes that have their modules imported already: `python -m tests.chaos.nursery`.
+
+Importing takes a Python process most of a second of processor time, which a campaign would pay for every kill. This
+process imports once, stays without threads, connections and open files, and forks; a fork shares nothing else with it.
+What `multiprocessing` spawns later, such as the worker of an API, starts from nothing as always.
+
+One JSON object a line on standard input: `arguments` (as after `python`), `environment`, `log`. One on standard output:
+`{"pid": …}` for each start, in order, and `{"ended": …, "code": …}` for each end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import importlib
+import json
+import os
+import queue
+import runpy
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+_PRELOADED = (
+    "assistance.bootstrap.workers",
+    "assistance.broker.rabbitmq.publisher",
+    "assistance.broker.rabbitmq.subscriber",
+    "assistance.cli",
+    "assistance.bootstrap.checks",
+    "assistance.channels.email",
+    "assistance.channels.slack",
+    "assistance.channels.webhook",
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "granian.server",
+    "tests.chaos.sinks",
+)
+_ROOT = Path(__file__).parents[2]
+_START_SECONDS = 60.0
+_PR_SET_PDEATHSIG = 1
+
+
+class Nursery:
+    """The harness's side: starts processes and knows how they ended. Thread-safe."""
+
+    def __init__(self, log: Path, environment: Mapping[str, str]) -> None:
+        with log.open("ab") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.chaos.nursery"],
+                cwd=_ROOT,
+                env={**os.environ, **environment},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,
+            )
+        self._turn = threading.Lock()
+        self._changed = threading.Condition()
+        self._pids: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._codes: dict[int, int] = {}
+        threading.Thread(target=self._listen, name="nursery", daemon=True).start()
+
+    def start(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> int:
+        """Start `python` with these arguments; its process id, which is also its process group."""
+        order = {"arguments": list(arguments), "environment": dict(environment), "log": str(log)}
+        with self._turn:
+            assert self._process.stdin is not None
+            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            self._process.stdin.flush()
+            return self._pids.get(timeout=_START_SECONDS)
+
+    def code(self, pid: int) -> int | None:
+        """How the process ended (negative: by which signal); none while it runs."""
+        with self._changed:
+            return self._codes.get(pid)
+
+    def wait(self, pid: int, seconds: float = 30.0) -> int:
+        """Wait until the process has ended; how."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: pid in self._codes, seconds), f"process {pid} does not end"
+            return self._codes[pid]
+
+    def close(self) -> None:
+        """End it with everything that it started."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        with contextlib.suppress(ValueError):
+            for line in self._process.stdout:
+                told = json.loads(line)
+                if "pid" in told:
+                    self._pids.put(told["pid"])
+                    continue
+                with self._changed:
+                    self._codes[told["ended"]] = told["code"]
+                    self._changed.notify_all()
+
+
+def main() -> None:
+    """The process's side."""
+    if "FAKETIME_TIMESTAMP_FILE" in os.environ:
+        # Under a clock that can be stepped, the system call behind time.sleep refuses its argument.
+        time.sleep = _sleep  # type: ignore[assignment]
+    for name in _PRELOADED:
+        importlib.import_module(name)
+    gc.freeze()
+    orders = os.fdopen(0, "rb", buffering=0)
+    waiting = select.poll()
+    waiting.register(orders, select.POLLIN)
+    children: dict[int, int] = {}  # by the descriptor that tells of their end
+    while True:
+        for descriptor, _ in waiting.poll():
+            if descriptor in children:
+                _bury(children.pop(descriptor), descriptor, waiting)
+            elif line := orders.readline():
+                pid = os.fork()
+                if pid == 0:
+                    _become(json.loads(line), list(children))
+                os.setpgid(pid, pid)  # here, so that it is done when somebody hears of the process
+                ended = os.pidfd_open(pid)
+                children[ended] = pid
+                waiting.register(ended, select.POLLIN)
+                _say(pid=pid)
+            else:
+                return
+
+
+def _sleep(seconds: float) -> None:
+    threading.Event().wait(seconds)
+
+
+def _bury(pid: int, descriptor: int, waiting: select.poll) -> None:
+    waiting.unregister(descriptor)
+    os.close(descriptor)
+    _, status = os.waitpid(pid, 0)
+    _say(ended=pid, code=os.waitstatus_to_exitcode(status))
+
+
+def _say(**told: int) -> None:
+    os.write(1, json.dumps(told).encode() + b"\n")
+
+
+def _become(order: Mapping[str, Any], inherited: Sequence[int]) -> None:
+    """Be the process that was ordered; never returns."""
+    with contextlib.suppress(OSError):  # our parent was quicker
+        os.setpgid(0, 0)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    for descriptor in inherited:
+        os.close(descriptor)
+    log = os.open(order["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((nothing, 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    code = 1
+    try:
+        _run(order["arguments"])
+        code = 0
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else 1
+    except BaseException:  # noqa: BLE001 (as the interpreter would)
+        sys.excepthook(*sys.exc_info())
+    finally:
+        threading._shutdown()  # type: ignore[attr-defined]  # what the interpreter does before it exits
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _run(arguments: Sequence[str]) -> None:
+    is_module = arguments[0] == "-m"
+    sys.argv = list(arguments[1:] if is_module else arguments)
+    if is_module:
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    else:
+        runpy.run_path(arguments[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()
