@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check migrate format lock clean
+.PHONY: help run test chaos check migrate format lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,11 @@ run: $(VENV)/run ## Start everything on this machine: API, workers, database, sa
 test: $(VENV)/dev ## Run every test against real PostgreSQL and RabbitMQ
 	@$(BIN)/python -m tests.servers.fetch
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
+
+chaos: $(VENV)/dev ## Kill everything under load and check every promise (ROUNDS, SECONDS of faults in each, SEED)
+	@$(BIN)/python -m tests.servers.fetch
+	@$(BIN)/python -m tests.chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) \
+	  $(if $(SEED),--seed $(SEED)) $(if $(REPORT),--report $(REPORT))
 
 check: $(VENV)/dev ## Format, lint, types, import contracts, compose file
 	$(BIN)/ruff format --check .

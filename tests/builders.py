@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from threading import Event, Lock
 from typing import Any, TypeVar
@@ -15,11 +14,14 @@ from sqlalchemy import Connection, Row, select, text
 from assistance.broker.contract import Subscription
 from assistance.broker.memory import MemoryBroker
 from assistance.broker.topology import DEAD_LETTER_QUEUE, queue_of
-from assistance.channels.contract import Capabilities, ChannelType, DeliveryKey, Health, Rendered, View
+from assistance.channels.contract import Capabilities, Channel, ChannelType, DeliveryKey, Health, Rendered, View
 from assistance.channels.options import ChannelOptions
 from assistance.conciliation.stragglers import Conciliation
+from assistance.conciliation.timers import Timers
 from assistance.configuration import ChannelSettings, Configuration
 from assistance.consumer.deliver import Deliverer, Times
+from assistance.consumer.gate import Gate
+from assistance.consumer.watch import Watch, Watched
 from assistance.deadletters.recorder import Recorder
 from assistance.deliveries.claim import Claim, Lease, claim
 from assistance.deliveries.settle import Policy, Settlement, Standing, settle_look, settle_send
@@ -28,6 +30,7 @@ from assistance.domain.answers import Accepted, IdempotencyKey
 from assistance.domain.hint import Hint
 from assistance.domain.outcome import CannotTell, Delivered, Lookup, Outcome
 from assistance.domain.request import Submission
+from assistance.domain.route import Route
 from assistance.intake.submit import Intake
 from assistance.relay.publish import Relay
 from assistance.resilience.retry_schedule import RetrySchedule
@@ -91,18 +94,28 @@ SCRIPTED = ChannelType(
 
 
 def configuration(
-    topics: Mapping[str, Sequence[str]] | None = None, *, retry: RetrySchedule = AT_ONCE, looks: int = 2
+    topics: Mapping[str, Sequence[str] | Route] | None = None, *, retry: RetrySchedule = AT_ONCE, looks: int = 2
 ) -> Configuration:
     """Topics and their channels, all of the scripted type; without arguments `help` goes to `people`."""
-    topics = topics or {"help": ("people",)}
-    names = {name for targets in topics.values() for name in targets}
+    routes = {
+        topic: targets if isinstance(targets, Route) else Route(to=tuple(targets))
+        for topic, targets in (topics or {"help": ("people",)}).items()
+    }
+    names = {name for route in routes.values() for step in route.steps for name in step.to}
     channels = {
-        name: ChannelSettings(name=name, type=SCRIPTED, options={}, retry=retry, settle_seconds=0.001, looks=looks)
+        name: ChannelSettings(
+            name=name,
+            type=SCRIPTED,
+            options={},
+            retry=retry,
+            settle_seconds=0.001,
+            looks=looks,
+            timeout_seconds=5,
+            probe_after_seconds=0.1,
+        )
         for name in sorted(names)
     }
-    return Configuration(
-        channels=channels, topics={t: tuple(targets) for t, targets in topics.items()}, digest="sha256:test"
-    )
+    return Configuration(channels=channels, topics=routes, digest="sha256:test")
 
 
 def eventually(condition: Callable[[], Result], seconds: float = 15.0) -> Result:
@@ -120,7 +133,7 @@ class World:
     def __init__(
         self,
         url: str,
-        topics: Mapping[str, Sequence[str]] | None = None,
+        topics: Mapping[str, Sequence[str] | Route] | None = None,
         *,
         retry: RetrySchedule = AT_ONCE,
         outbox_limit: int = 1_000_000,
@@ -206,7 +219,7 @@ class World:
     @property
     def policy(self) -> Policy:
         settings = next(iter(self.configuration.channels.values()))
-        return Policy(retry=settings.retry, settle_seconds=0.0, looks=settings.looks)
+        return Policy(retry=settings.retry, settle_seconds=0.0, looks=settings.looks, on_unknown=settings.on_unknown)
 
     def end_leases(self) -> None:
         """Let every lease have run out a second ago."""
@@ -222,22 +235,28 @@ class World:
         names = channels or tuple(self.configuration.channels)
         return Conciliation(self.database, names, check_after_seconds=CHECK_AFTER)
 
+    def fire_timers(self) -> None:
+        """What the conciliation process does every second."""
+        while Timers(self.database, worker="timekeeper", check_after_seconds=CHECK_AFTER).one_pass():
+            pass
+
 
 class Line:
     """Relay, consumers and recorder of a world over the in-memory broker; `stop` it at the end."""
 
-    def __init__(
-        self, world: World, channels: Mapping[str, ScriptedChannel], *, lease: float = 60.0, workers: int = 2
-    ) -> None:
+    def __init__(self, world: World, channels: Mapping[str, Channel], *, lease: float = 60.0, workers: int = 2) -> None:
         self.world = world
         self.stopping = Event()
         self.broker = MemoryBroker(world.configuration.channels)
         self.relay = Relay(world.database, self.broker.publisher(), world.configuration.channels)
+        alarm = Event()
+        gates = {name: Gate(name, alarm) for name in channels}
         self.deliverers = {
             name: Deliverer(
                 world.database,
-                replace(world.configuration.channels[name]),
+                world.configuration.channels[name],
                 channel,
+                gate=gates[name],
                 worker="tester",
                 times=Times(lease=lease, check_after=CHECK_AFTER),
                 stop=self.stopping,
@@ -246,6 +265,15 @@ class Line:
         }
         recorder = Recorder(world.database, self.stopping)
         self.subscriber = self.broker.subscriber()
+        self.watch = Watch(
+            world.database,
+            self.subscriber,
+            [
+                Watched(gate=gates[name], settings=world.configuration.channels[name], channel=channel, workers=workers)
+                for name, channel in channels.items()
+            ],
+            alarm,
+        )
         self.subscriber.start(
             [
                 *(
@@ -257,10 +285,11 @@ class Line:
         )
 
     def run_until(self, condition: Callable[[], Result], seconds: float = 15.0) -> Result:
-        """Publish what becomes due until `condition` is true."""
+        """Publish what becomes due, and watch the channels, until `condition` is true."""
 
         def step() -> Result:
             self.relay.one_pass()
+            self.watch.one_pass()
             return condition()
 
         return eventually(step, seconds)

@@ -13,6 +13,7 @@ import pytest
 from assistance.embedded.databases import create_database, drop_database
 from assistance.embedded.postgres import EmbeddedPostgresError
 from tests.servers import ControlledPostgres, RabbitServer, Server, ServerMissing, SharedServers
+from tests.servers.promtool import promtool_program
 from tests.servers.shared import database_url as url_of_database
 from tests.servers.vhosts import FreshVhosts
 
@@ -76,6 +77,12 @@ def postgres_server(servers: SharedServers) -> Server:
 def rabbit_server(servers: SharedServers) -> Server:
     """The run's RabbitMQ."""
     return _or_skip(lambda: servers.get("rabbit"))
+
+
+@pytest.fixture(scope="session")
+def promtool() -> Path:
+    """Prometheus' checker of rules and configuration files."""
+    return _or_skip(promtool_program)
 
 
 @pytest.fixture(scope="session")

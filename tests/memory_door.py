@@ -73,9 +73,11 @@ class MemoryDoor:
             "deliveries": [
                 {
                     "channel": "sales-team",
+                    "step": 0,
                     "state": "pending",
                     "attempts": 0,
                     "next_attempt_at": now,
+                    "held": False,
                     "receipt": None,
                     "last_error": None,
                 }

@@ -31,6 +31,8 @@ CREATE TABLE channel_states (
     probe_at TIMESTAMP WITH TIME ZONE,
     out_since TIMESTAMP WITH TIME ZONE,
     out_seconds DOUBLE PRECISION DEFAULT 0 NOT NULL,
+    back_at TIMESTAMP WITH TIME ZONE,
+    checked_at TIMESTAMP WITH TIME ZONE,
     CONSTRAINT channel_states_pk PRIMARY KEY (channel),
     CONSTRAINT channel_states_pause_cause_ck CHECK (pause_cause IN ('operator', 'configuration')),
     CONSTRAINT channel_states_breaker_ck CHECK (breaker IN ('closed', 'open', 'half_open')),
@@ -43,6 +45,7 @@ CREATE TABLE paces (
     channel TEXT NOT NULL,
     destination TEXT NOT NULL,
     next_slot_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    closed_until TIMESTAMP WITH TIME ZONE,
     CONSTRAINT paces_pk PRIMARY KEY (channel, destination)
 );
 """

@@ -68,6 +68,11 @@ def load_settings() -> Settings:
     return settings
 
 
+def names_a_database() -> bool:
+    """Whether the environment names a database, for commands that can do without one."""
+    return bool(os.environ.get(PREFIX + "DATABASE_URL"))
+
+
 def environment_with(**values: str | float | Path | None) -> dict[str, str]:
     """The environment for a child process: this one, with some settings (lower-case names) set or removed."""
     environment = dict(os.environ)
@@ -82,6 +87,11 @@ def environment_with(**values: str | float | Path | None) -> dict[str, str]:
 def share_with_children(variable: str, value: str) -> None:
     """Set a variable that is no setting of ours for this process and its children."""
     os.environ[variable] = value
+
+
+def faults_ordered_by_a_test() -> str | None:
+    """The faults that a test arms this process with; see `runtime.faults`."""
+    return os.environ.get(PREFIX + "TEST_FAULTS")
 
 
 def read_secret(reference: str) -> str:

@@ -64,9 +64,9 @@ def _blueprints(settings: Settings) -> list[flask.Blueprint]:
 
 
 def _is_ready(settings: Settings, database: Database) -> bool:
-    """The database answers with our schema; over the in-memory broker also: its worker consumes."""
+    """The database answers with our schema or a newer one; over the in-memory broker also: its worker consumes."""
     try:
-        database.check(Deadline.after(2))
+        database.check(Deadline.after(2), newer_is_fine=True)
         if settings.broker_url.get_secret_value() != MEMORY_BROKER:
             return True
         with database.transaction(Deadline.after(2)) as connection:

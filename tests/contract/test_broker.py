@@ -1,91 +1,16 @@
-"""What the flow may rely on from a broker, sentence by sentence, for every implementation."""
+"""What the flow may rely on from a broker about publishing and receiving, for every implementation."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
-import pytest
-
-from assistance.broker.contract import (
-    Answer,
-    Confirmation,
-    ConnectionState,
-    Publisher,
-    Received,
-    Subscriber,
-    Subscription,
-)
-from assistance.broker.memory import MemoryBroker
-from assistance.broker.rabbitmq.publisher import RabbitPublisher
-from assistance.broker.rabbitmq.subscriber import RabbitSubscriber
+from assistance.broker.contract import Answer, Confirmation, ConnectionState, Received, Subscription
 from assistance.broker.topology import DEAD_LETTER_QUEUE, queue_of
 from tests.broker_tools import Inbox, message, stays, wait_until
+from tests.contract.broker_ends import CHANNELS, Broker
 
-CHANNELS = ("one", "two")
 CONFIRMED, RETURNED, UNKNOWN = Confirmation.CONFIRMED, Confirmation.RETURNED, Confirmation.UNKNOWN
-
-
-class Ends(Protocol):
-    def publisher(self) -> Publisher: ...
-    def subscriber(self) -> Subscriber: ...
-
-
-class RabbitEnds:
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    def publisher(self) -> Publisher:
-        publisher = RabbitPublisher(self._url, CHANNELS)
-        wait_until(lambda: publisher.state is ConnectionState.READY)
-        return publisher
-
-    def subscriber(self) -> Subscriber:
-        return RabbitSubscriber(self._url, CHANNELS)
-
-
-class Broker:
-    """One broker under test; everything taken from it is closed with it."""
-
-    def __init__(self, ends: Ends) -> None:
-        self._ends = ends
-        self._publishers: list[Publisher] = []
-        self._subscribers: list[Subscriber] = []
-
-    def publisher(self) -> Publisher:
-        self._publishers.append(self._ends.publisher())
-        return self._publishers[-1]
-
-    def subscriber(self) -> Subscriber:
-        self._subscribers.append(self._ends.subscriber())
-        return self._subscribers[-1]
-
-    def started(self, *subscriptions: Subscription) -> Subscriber:
-        subscriber = self.subscriber()
-        subscriber.start(subscriptions)
-        wait_until(lambda: subscriber.state is ConnectionState.READY)
-        return subscriber
-
-    def publish(self, *ids: str, channel: str = "one") -> None:
-        answers = self.publisher().publish([message(each, channel) for each in ids], 10)
-        assert answers == [CONFIRMED] * len(ids)
-
-    def close(self) -> None:
-        for subscriber in self._subscribers:
-            subscriber.stop(0)
-        for publisher in self._publishers:
-            publisher.close()
-
-
-@pytest.fixture(params=["memory", "rabbitmq"])
-def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
-    ends: Ends = (
-        MemoryBroker(CHANNELS) if request.param == "memory" else RabbitEnds(request.getfixturevalue("broker_url"))
-    )
-    broker = Broker(ends)
-    yield broker
-    broker.close()
 
 
 def test_there_is_one_confirmation_per_message_in_the_order_of_the_messages(broker: Broker) -> None:
@@ -319,68 +244,3 @@ def test_two_subscribers_share_a_queue_and_none_gets_what_the_other_has(broker: 
     assert (first.counts() + second.counts()) == {f"m{i}": 1 for i in range(100)}
     assert first.ended
     assert second.ended
-
-
-def test_nothing_of_a_paused_queue_is_begun_until_it_is_resumed(broker: Broker) -> None:
-    paused, running = Inbox(), Inbox()
-    subscriber = broker.started(paused.reads("one"), running.reads("two"))
-    subscriber.pause(queue_of("one"))
-    subscriber.pause(queue_of("one"))
-    broker.publish("m1", channel="one")
-    broker.publish("m2", channel="two")
-    wait_until(lambda: running.ended)
-    assert stays(lambda: not paused.begun)
-    assert subscriber.state is ConnectionState.READY
-    subscriber.resume(queue_of("one"))
-    subscriber.resume(queue_of("one"))
-    wait_until(lambda: paused.ended)
-    assert paused.ids() == ["m1"]
-
-
-def test_a_pause_gives_what_was_not_begun_to_others_and_lets_handlers_in_hand_end(broker: Broker) -> None:
-    inbox, other = Inbox(hold=True), Inbox()
-    subscriber = broker.started(inbox.reads(workers=1))
-    broker.publish("m1", "m2", "m3")
-    wait_until(lambda: inbox.begun)
-    subscriber.pause(queue_of("one"))
-    broker.started(other.reads())
-    wait_until(lambda: len(other.ended) == 2)
-    inbox.release()
-    wait_until(lambda: inbox.ended)
-    assert (inbox.ids(), sorted(other.ids(), key=str)) == (["m1"], ["m2", "m3"])
-    assert stays(lambda: len(other.begun) == 2)
-
-
-def test_a_pause_gives_back_what_a_handler_left(broker: Broker) -> None:
-    inbox, other = Inbox(Answer.LEAVE), Inbox()
-    broker.publish("m1")
-    subscriber = broker.started(inbox.reads())
-    wait_until(lambda: inbox.ended)
-    subscriber.pause(queue_of("one"))
-    broker.started(other.reads())
-    wait_until(lambda: other.ended)
-    assert other.ended[0].redelivered
-
-
-def test_a_queue_may_be_paused_before_the_start(broker: Broker) -> None:
-    inbox = Inbox()
-    subscriber = broker.subscriber()
-    subscriber.pause(queue_of("one"))
-    subscriber.start([inbox.reads()])
-    wait_until(lambda: subscriber.state is ConnectionState.READY)
-    broker.publish("m")
-    assert stays(lambda: not inbox.begun)
-    subscriber.resume(queue_of("one"))
-    wait_until(lambda: inbox.ended)
-
-
-def test_a_pause_and_a_resume_in_quick_turns_lose_and_double_nothing(broker: Broker) -> None:
-    inbox = Inbox()
-    subscriber = broker.started(inbox.reads())
-    publisher = broker.publisher()
-    for turn in range(20):
-        assert publisher.publish([message(f"m{turn}-{i}") for i in range(10)], 10) == [CONFIRMED] * 10
-        subscriber.pause(queue_of("one"))
-        subscriber.resume(queue_of("one"))
-    wait_until(lambda: len(inbox.ended) >= 200)
-    assert set(inbox.counts().values()) == {1}

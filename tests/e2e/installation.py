@@ -34,6 +34,7 @@ api_url = "http://127.0.0.1:{slack_port}/api/"
 timeout = "2s"
 settle = "200ms"
 retry = "quick"
+pace = "1000/s"
 
 [channels.pricing-inbox]
 type = "email"
@@ -64,6 +65,10 @@ sales = "sales-team"
 pricing = "pricing-inbox"
 both = ["sales-team", "pricing-inbox"]
 hook = "hook"
+
+[topics.backed]
+to = "sales-team"
+fallback = [{{to = "pricing-inbox", after = "1s"}}]
 """
 
 
@@ -89,6 +94,8 @@ class Installation:
             check_after_seconds=2,
             conciliation_interval_seconds=0.5,
         ) | {"SLACK_BOT_TOKEN": "xoxb-canary", "HOOK_SECRET": "whsec_" + "c2VjcmV0" * 5, "COVERAGE_PROCESS_START": ""}
+        #: What a service's environment has beside or instead of everybody's.
+        self.environment_of: dict[str, dict[str, str]] = {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, *services: str) -> None:
@@ -113,7 +120,7 @@ class Installation:
             self.processes[service] = subprocess.Popen(
                 [sys.executable, *command],
                 cwd=ROOT,
-                env=self.environment,
+                env=self.environment | self.environment_of.get(service, {}),
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -246,6 +253,17 @@ def wait_until(condition: Callable[[], object], *, seconds: float, what: str) ->
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds:g} s: {what}")
         time.sleep(0.05)
+
+
+def wait_while_growing(count: Callable[[], int], goal: int, *, stuck_seconds: float = 60, what: str) -> None:
+    """Wait until `count` is `goal`, however slow the machine is; fails when it does not grow any more."""
+    seen, grew = -1, time.monotonic()
+    while (now := count()) < goal:
+        if now > seen:
+            seen, grew = now, time.monotonic()
+        if time.monotonic() - grew > stuck_seconds:
+            raise AssertionError(f"stuck at {now} of {goal} for {stuck_seconds:g} s: {what}")
+        time.sleep(0.1)
 
 
 @contextmanager

@@ -91,7 +91,7 @@ def scripts() -> Path:
 
 
 def test_the_page_adds_one_file_one_line_and_one_test() -> None:
-    assert [path for path, _ in blocks("python")] == [
+    assert [path for path, _ in blocks("python") if path is not None] == [
         "src/assistance/channels/mattermost.py",
         "tests/contract/test_mattermost.py",
     ]

@@ -174,7 +174,8 @@ def test_the_first_attempt_of_a_series_stays_the_first(world: World) -> None:
 
 def test_refunded_attempts_do_not_count_as_spent(world: World) -> None:
     request = world.submit().id
-    world.deliver(request, RetryLater(code="limited", detail="Slow down.", retry_after_seconds=0.0))
+    world.deliver(request, RetryLater(code="limited", detail="Slow down.", retry_after_seconds=1.0))
+    world.execute("UPDATE deliveries SET next_attempt_at = now()")
     claimed = world.take(request)
     assert (claimed.lease.attempt, claimed.lease.spent) == (2, 1)
 

@@ -13,58 +13,13 @@ from uuid import UUID
 
 import pytest
 
-from assistance.cli import run
 from assistance.deliveries.bury import record_stray
 from assistance.domain.outcome import Rejected, RejectionReason, RetryLater
+from assistance.storage.tables import SCHEMA_REVISION
 from tests.builders import World, in_transaction
+from tests.terminal import FILE, Terminal
 
 REJECTED = Rejected(code="gone", detail="Nobody lives there.", reason=RejectionReason.DESTINATION)
-FILE = """
-[channels.people]
-type = "webhook"
-url = "http://127.0.0.1:9/hook"
-secret = "env:HOOK_SECRET"
-
-[channels.inbox]
-type = "webhook"
-url = "http://127.0.0.1:9/hook"
-secret = "env:HOOK_SECRET"
-timeout = "2.5s"
-
-[topics]
-help = "people"
-both = ["people", "inbox"]
-"""
-
-
-class Terminal:
-    """Runs commands as a shell would: words in, exit code and text out."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
-        self.err = ""
-
-    def run(self, *words: str) -> tuple[int, str]:
-        with pytest.raises(SystemExit) as ended:
-            run(*words)
-        captured = self._capsys.readouterr()
-        self.err = captured.err
-        code = ended.value.code
-        return (code if isinstance(code, int) else 0), captured.out
-
-
-@pytest.fixture
-def terminal(
-    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Terminal:
-    (tmp_path / "assistance.toml").write_text(FILE, encoding="utf-8")
-    monkeypatch.setattr(sys, "argv", ["assistance"])
-    monkeypatch.setenv("COLUMNS", "250")
-    monkeypatch.setenv("HOOK_SECRET", "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")
-    monkeypatch.setenv("ASSISTANCE_DATABASE_URL", database_url)
-    monkeypatch.setenv("ASSISTANCE_BROKER_URL", "memory:")
-    monkeypatch.setenv("ASSISTANCE_CONFIG", str(tmp_path / "assistance.toml"))
-    return Terminal(capsys)
 
 
 def dead(world: World, topic: str = "help") -> UUID:
@@ -284,8 +239,8 @@ def test_a_database_without_the_schema_is_refused_until_it_is_migrated(
     monkeypatch.setenv("ASSISTANCE_DATABASE_URL", empty_database_url)
     assert terminal.run("ledger")[0] == 2
     assert "run `assistance migrate`" in terminal.err
-    assert terminal.run("migrate") == (0, "Migrated from nothing to 0001.\n")
-    assert terminal.run("migrate") == (0, "The schema is at 0001.\n")
+    assert terminal.run("migrate") == (0, f"Migrated from nothing to {SCHEMA_REVISION}.\n")
+    assert terminal.run("migrate") == (0, f"The schema is at {SCHEMA_REVISION}.\n")
     assert terminal.run("ledger")[0] == 0
 
 

@@ -142,6 +142,35 @@ def test_what_certainly_did_not_arrive_is_sent_again(world: World, lines: MakeLi
     assert (len(channel.sent), len(channel.looked)) == (2, 2)
 
 
+@pytest.mark.parametrize("conciliation_was_first", [True, False])
+@pytest.mark.parametrize(
+    ("looker_died", "hours", "status", "looks"),
+    [(True, 2, "undeliverable", 0), (True, 0, "delivered", 1), (False, 2, "delivered", 1)],
+)
+def test_only_a_look_up_that_cost_a_worker_and_is_out_of_time_is_not_made_again(
+    world: World,
+    lines: MakeLine,
+    looker_died: bool,
+    hours: int,
+    status: str,
+    looks: int,
+    conciliation_was_first: bool,
+) -> None:
+    channel = ScriptedChannel(looks=[Found(receipt={})])
+    request = world.submit().id
+    world.end(world.take(request).lease, UNKNOWN)
+    if looker_died:
+        world.take(request)
+        world.end_leases()
+    world.execute("UPDATE deliveries SET first_attempt_at = now() - make_interval(hours => :hours)", hours=hours)
+    if conciliation_was_first:
+        world.conciliation().one_pass()
+    line = lines(world, people=channel)
+    line.run_until(status_is(world, request, status))
+    assert len(channel.looked) == looks
+    assert [letter.reason for letter in world.letters()] == ["outcome_unknown"] * (status == "undeliverable")
+
+
 def test_a_channel_type_that_raises_is_treated_as_an_unclear_answer(world: World, lines: MakeLine) -> None:
     channel = ScriptedChannel(
         ValueError("a bug"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -22,6 +23,7 @@ from assistance.domain.outcome import (
     RetryLater,
     Unknown,
 )
+from assistance.domain.route import Route, Step
 from tests.builders import World, in_transaction
 
 #: Providers answer anything, NUL and half surrogate pairs included.
@@ -37,43 +39,66 @@ LOOKS: st.SearchStrategy[Lookup] = st.one_of(
     st.just(NotFound()),
     st.builds(CannotTell, code=st.just("down"), detail=st.just("Down."), look_again=st.booleans()),
 )
-#: What happens to a claimed delivery: it is settled, its worker dies, or its worker answers after its lease ended.
-FATES = st.sampled_from(["settles", "settles", "settles", "dies", "is_late"])
+#: What happens to a claimed delivery: it is settled, its worker dies, or its worker answers after its lease ended; and
+#: before it, the time of the next step may come.
+FATES = st.sampled_from(["settles", "settles", "settles", "dies", "is_late", "time_comes"])
+IN_STEPS = Route(to=("people",), fallback=(Step(to=("inbox",), after_seconds=60),), last_resort=("lead",))
+
+
+@pytest.fixture
+def world(worlds: Callable[..., World]) -> World:
+    """Topic `help` goes to one channel, `both` to two, `steps` to one after the other."""
+    return worlds({"help": ("people",), "both": ("people", "inbox"), "steps": IN_STEPS})
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(walk=st.lists(st.tuples(FATES, SENDS, LOOKS), max_size=12), channels=st.sampled_from(["help", "both"]))
+@given(walk=st.lists(st.tuples(FATES, SENDS, LOOKS), max_size=12), topic=st.sampled_from(["help", "both", "steps"]))
 def test_any_walk_of_answers_ends_delivered_or_dead_and_the_ledger_closes(
-    world: World, walk: list[tuple[str, Outcome, Lookup]], channels: str
+    world: World, walk: list[tuple[str, Outcome, Lookup]], topic: str
 ) -> None:
-    request = world.submit(channels).id
-    names = {"help": ("people",), "both": ("people", "inbox")}[channels]
+    request = world.submit(topic).id
     for step, (fate, outcome, lookup) in enumerate(walk):
+        names = list(_states(world, request))
         _one_step(world, request, names[step % len(names)], fate, outcome, lookup)
     # The budget is spent: the next failure is the last one, and an answer that never comes is given up.
-    world.execute(
-        "UPDATE deliveries SET first_attempt_at = now() - interval '1 day' WHERE first_attempt_at IS NOT NULL"
-    )
     last = CannotTell(code="down", detail="Down.", look_again=True)
-    for name in names:
-        for _ in range(4):
-            _one_step(world, request, name, "settles", RetryLater(code="busy", detail="Busy."), last)
+    for _ in range(4 * len(IN_STEPS.steps)):
+        for name, state in _states(world, request).items():
+            if state not in {"pending", "sending", "unknown"}:
+                continue
             world.execute("UPDATE deliveries SET first_attempt_at = now() - interval '1 day' WHERE attempt > 0")
-    states = {world.delivery(request, name).state for name in names}
-    assert states <= {"delivered", "dead"}
+            _one_step(world, request, name, "settles", RetryLater(code="busy", detail="Busy."), last)
+    states = _states(world, request)
+    ended = set(states.values())
+    assert ended <= {"delivered", "dead", "cancelled"}
+    assert ("cancelled" not in ended) or (topic == "steps" and "delivered" in ended)
+    told = "delivered" in ended and (topic == "steps" or ended == {"delivered"})
     found = world.request(request)
-    assert found.status == ("undeliverable" if "dead" in states else "delivered")
+    assert found.status == ("delivered" if told else "undeliverable")
     assert found.ended_at is not None
-    assert found.state_version == 1 + world.count("events", f"request_id = '{request}'")
+    events = world.rows("SELECT type FROM events WHERE request_id = :id", id=request)
+    assert found.state_version == 1 + len(events)
+    if topic == "steps":
+        assert [event.type for event in events].count("assistance.fallback") == len(states) - 1
     ledger = in_transaction(world.database, read_ledger)
     assert ledger.closes, ledger.violations
 
 
-def _one_step(world: World, request: object, channel: str, fate: str, outcome: Outcome, lookup: Lookup) -> None:
+def _states(world: World, request: UUID) -> dict[str, str]:
+    """The deliveries that exist so far, in the order in which they were begun."""
+    rows = world.rows("SELECT channel, state FROM deliveries WHERE request_id = :id ORDER BY id", id=request)
+    return {row.channel: row.state for row in rows}
+
+
+def _one_step(world: World, request: UUID, channel: str, fate: str, outcome: Outcome, lookup: Lookup) -> None:
     world.execute("UPDATE deliveries SET next_attempt_at = now() WHERE check_at IS NOT NULL")
-    claimed = world.claim(world.hint(request, channel))  # type: ignore[arg-type]
+    claimed = world.claim(world.hint(request, channel))
+    if fate == "time_comes":
+        world.execute("UPDATE timers SET due_at = now()")
+        world.fire_timers()
+        fate = "settles"
     if not hasattr(claimed, "lease"):
-        assert world.delivery(request, channel).state in {"delivered", "dead"}  # type: ignore[arg-type]
+        assert world.delivery(request, channel).state in {"delivered", "dead", "cancelled"}
         return
     settle: Callable[[], object] = (
         (lambda: world.end(claimed.lease, outcome))
@@ -85,7 +110,7 @@ def _one_step(world: World, request: object, channel: str, fate: str, outcome: O
         return
     world.end_leases()
     if fate == "is_late":
-        world.conciliation("people", "inbox").one_pass()
+        world.conciliation().one_pass()
         settle()
 
 

@@ -278,3 +278,20 @@ def test_rows_without_an_answer_stay_due_when_the_connection_was_lost(world: Wor
     ((_, refusals, due),) = waiting(world)
     assert refusals == 0
     assert due <= 0
+
+
+def test_a_row_that_becomes_due_between_two_polls_goes_out_at_its_time(world: World) -> None:
+    broker = MemoryBroker(world.configuration.channels)
+    relay = Relay(world.database, broker.publisher(), world.configuration.channels)
+    relay.one_pass()
+    assert relay.next_due_seconds is None
+    world.submit()
+    world.execute("UPDATE outbox SET available_at = now() + interval '0.6 s'")
+    assert relay.one_pass() is False
+    assert relay.next_due_seconds is not None
+    assert 0 < relay.next_due_seconds <= 0.6
+    wake_up = WakeUp(world.url, 30.0, threading.Event())
+    started = time.monotonic()
+    wake_up.wait(relay.next_due_seconds)
+    assert time.monotonic() - started < 5
+    eventually(lambda: relay.one_pass() or world.count("outbox") == 0)

@@ -12,6 +12,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, text
 
+from assistance.bootstrap.checks import database_problem
 from assistance.domain.errors import DatabaseUnavailable, SchemaMismatch
 from assistance.storage.database import Database, driver_url
 from assistance.storage.migrate import migrate, migrations_folder, newest_revision
@@ -113,3 +114,16 @@ def test_migrating_a_newer_schema_is_refused_and_changes_nothing(database_url: s
 def test_migrating_without_a_server_is_told_in_a_sentence() -> None:
     with pytest.raises(DatabaseUnavailable, match="cannot be reached"):
         migrate("postgresql://nobody@127.0.0.1:1/none")
+
+
+def test_a_process_that_runs_takes_a_newer_schema_and_one_that_starts_does_not(database_url: str) -> None:
+    database = Database(database_url)
+    try:
+        for revision, fine in (("9999", True), ("0000", False)):
+            with engine_of(database_url).begin() as connection:
+                connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+            with pytest.raises(SchemaMismatch):
+                database.check()
+            assert (database_problem(database) is None) is fine
+    finally:
+        database.close()

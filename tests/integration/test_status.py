@@ -27,9 +27,11 @@ def test_a_request_is_found_with_every_delivery_as_it_stands(world: World) -> No
     assert deliveries["people"]["next_attempt_at"] is not None
     assert deliveries["inbox"] == {
         "channel": "inbox",
+        "step": 0,
         "state": "delivered",
         "attempts": 1,
         "next_attempt_at": None,
+        "held": False,
         "receipt": {"id": "r-1"},
         "last_error": None,
     }

@@ -8,6 +8,7 @@ import pytest
 
 from assistance.configuration import Configuration, fold_topic, load_configuration, parse_duration
 from assistance.domain.errors import SettingsError
+from assistance.domain.route import Route
 from assistance.resilience.retry_schedule import HUMAN
 
 RIGHT = """
@@ -49,12 +50,23 @@ def mistakes(folder: Path, text: str) -> list[str]:
 
 def test_a_right_file_is_understood_as_written(tmp_path: Path) -> None:
     found = load(tmp_path, RIGHT)
-    assert found.topics == {"sales": ("sales-team",), "pricing": ("hook", "sales-team")}
+    assert found.topics == {"sales": Route(to=("sales-team",)), "pricing": Route(to=("hook", "sales-team"))}
     team, hook = found.channels["sales-team"], found.channels["hook"]
     assert (team.type.name, team.timeout_seconds, team.settle_seconds, team.looks) == ("slack", 2.5, 0.3, 3)
     assert (team.retry.delays, team.retry.give_up_after, team.retry.jitter) == ((1.0, 600.0), 7200.0, 0.1)
     assert team.options == {"token": "env:SLACK_BOT_TOKEN", "channel": "C024BE91L"}
     assert (hook.timeout_seconds, hook.settle_seconds, hook.looks, hook.retry) == (10.0, 2.0, 2, HUMAN)
+
+
+@pytest.mark.parametrize(
+    ("kind", "line", "pace"),
+    [("slack", "", 1.0), ("webhook", "", None), ("slack", 'pace = "30/m"', 0.5), ("webhook", 'pace = "100/h"', 1 / 36)],
+)
+def test_a_channel_has_the_pace_of_its_type_unless_the_file_says_else(
+    tmp_path: Path, kind: str, line: str, pace: float | None
+) -> None:
+    found = load(tmp_path, f'[channels.x]\ntype = "{kind}"\n{line}\n[topics]\nsales = "x"\n')
+    assert found.channels["x"].pace_per_second == (pace if pace is None else pytest.approx(pace))
 
 
 def test_the_digest_names_exactly_one_version_of_the_file(tmp_path: Path) -> None:

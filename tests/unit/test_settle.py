@@ -77,6 +77,13 @@ def test_a_waiting_time_named_by_the_provider_is_obeyed_and_costs_no_attempt() -
     assert (settlement.delay_seconds, settlement.refund) == (42.0, True)
 
 
+@pytest.mark.parametrize("named", [0.0, -5.0, 0.2, float("-inf"), float("nan")])
+def test_a_provider_that_names_no_real_wait_is_left_alone_for_a_second(named: float) -> None:
+    settlement = send(later(wait=named))
+    assert isinstance(settlement, TryAgain)
+    assert (settlement.delay_seconds, settlement.refund) == (1.0, True)
+
+
 @pytest.mark.parametrize(("elapsed", "ends"), [(99.0, False), (99.1, True), (100.0, True), (5000.0, True)])
 def test_a_try_that_would_start_after_the_budget_is_not_made(elapsed: float, ends: bool) -> None:
     settlement = send(later(), spent=1, elapsed=elapsed)
@@ -167,12 +174,18 @@ def test_a_channel_that_cannot_be_looked_up_sends_again() -> None:
     assert settlement.delay_seconds == 5.0
 
 
-@pytest.mark.parametrize(("named", "delay"), [(None, 1.0), (7.0, 7.0), (0.0, 0.0)])
+@pytest.mark.parametrize(("named", "delay"), [(None, 1.0), (7.0, 7.0), (0.0, 1.0)])
 def test_a_look_that_gave_no_answer_is_made_again_and_does_not_count(named: float | None, delay: float) -> None:
     answer = CannotTell(code="down", detail="Down.", look_again=True, retry_after_seconds=named)
     settlement = look(answer, looks=1)
     assert isinstance(settlement, LookUp)
     assert (settlement.delay_seconds, settlement.looks) == (delay, 1)
+
+
+def test_a_resend_for_which_no_time_is_left_ends_as_outcome_unknown() -> None:
+    settlement = look(CannotTell(code="no_lookup", detail="It cannot be asked."), elapsed=100.0)
+    assert isinstance(settlement, Bury)
+    assert settlement.reason is Reason.OUTCOME_UNKNOWN
 
 
 def test_a_delivery_that_nobody_could_look_up_within_the_budget_ends_as_outcome_unknown() -> None:

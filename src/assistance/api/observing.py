@@ -10,7 +10,7 @@ import structlog
 from assistance.api.problems import BAD_REQUEST, NOT_FOUND, Problem
 from assistance.runtime.clock import monotonic
 from assistance.runtime.ids import uuid7
-from assistance.runtime.metrics import http_request_seconds, http_requests
+from assistance.runtime.metrics import accept_seconds, http_request_seconds, http_requests
 
 log = structlog.get_logger()
 
@@ -39,6 +39,8 @@ def observe(app: flask.Flask) -> None:
         http_requests.labels(status=str(answer.status_code)).inc()
         http_request_seconds.observe(seconds)
         rule = flask.request.url_rule
+        if flask.request.method == "POST" and rule is not None and rule.rule == "/assistance":
+            accept_seconds.observe(seconds)
         log.info(
             "api.answered",
             method=flask.request.method[:_LONGEST_METHOD],

@@ -29,7 +29,7 @@ def add_routes(app: flask.Flask, door: Door) -> None:
             found = door.find(UUID(request_id), Deadline.after(door.deadline_seconds))
         if found is None:
             raise Problem(NOT_FOUND, "No request has this id.")
-        answer = json_answer(_shown(found))
+        answer = json_answer(shown_request(found))
         answer.set_etag(hashlib.sha256(answer.get_data()).hexdigest()[:32])
         if flask.request.if_none_match.contains_weak(answer.get_etag()[0] or ""):
             answer.status_code = 304
@@ -38,7 +38,8 @@ def add_routes(app: flask.Flask, door: Door) -> None:
         return answer
 
 
-def _shown(request: Mapping[str, Any]) -> dict[str, Any]:
+def shown_request(request: Mapping[str, Any]) -> dict[str, Any]:
+    """A request with its deliveries as bots see it."""
     return {
         "id": str(request["id"]),
         "ref": request["ref"],
@@ -58,9 +59,11 @@ def _shown_delivery(delivery: Mapping[str, Any]) -> dict[str, Any]:
     error = delivery["last_error"]
     return {
         "channel": delivery["channel"],
+        "step": delivery["step"],
         "state": delivery["state"],
         "attempts": delivery["attempts"],
         "next_attempt_at": instant(delivery["next_attempt_at"]),
+        "held": delivery["held"],
         "receipt": delivery["receipt"],
         "last_error": error and {name: error[name] for name in ("class", "code", "detail")},
     }

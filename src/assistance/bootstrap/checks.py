@@ -53,9 +53,9 @@ def broker_problem(settings: Settings) -> str | None:
 
 
 def database_problem(database: Database) -> str | None:
-    """What is wrong with the database, or none."""
+    """What is wrong with the database of a process that runs, or none."""
     try:
-        database.check()
+        database.check(newer_is_fine=True)
     except (DatabaseUnavailable, SchemaMismatch) as error:
         return str(error)
     return None

@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 from psycopg import Connection
 
+from assistance.bootstrap.consuming import consuming_of, watching
 from assistance.bootstrap.parts import open_parts
 from assistance.bootstrap.workers import (
     STOP_SECONDS,
@@ -18,7 +19,7 @@ from assistance.bootstrap.workers import (
     recording,
     relay_loop,
     serve_metrics,
-    subscriptions_of,
+    timers_loop,
 )
 from assistance.broker.memory import MemoryBroker
 from assistance.domain.errors import DatabaseUnavailable, SettingsError
@@ -44,9 +45,10 @@ def run_embedded_worker(settings: Settings, stop: threading.Event) -> None:
             raise SettingsError("Another embedded worker is at work on this database.")
         closing.callback(lock.close)
         broker = MemoryBroker(parts.configuration.channels)
-        subscriptions = [*subscriptions_of(parts, parts.configuration.channels), recording(parts)]
+        consuming = consuming_of(parts, parts.configuration.channels)
         subscriber = broker.subscriber()
-        subscriber.start(subscriptions)
+        closing.enter_context(watching(parts, subscriber, consuming))
+        subscriber.start([*consuming.subscriptions, recording(parts)])
         conciliation_of(parts).rearm_everything()
         ready = hold(url, Lock.CONSUMERS_RUN)
         if ready is not None:
@@ -56,6 +58,7 @@ def run_embedded_worker(settings: Settings, stop: threading.Event) -> None:
         threads = [
             threading.Thread(target=relay_loop, args=(parts, relay), name="relay"),
             threading.Thread(target=conciliation_loop, args=(parts,), name="conciliation"),
+            threading.Thread(target=timers_loop, args=(parts,), name="timers"),
         ]
         for thread in threads:
             thread.start()

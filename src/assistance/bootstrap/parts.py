@@ -12,11 +12,11 @@ import structlog
 from assistance import __version__
 from assistance.configuration import Configuration, load_configuration
 from assistance.domain.errors import SettingsError
-from assistance.runtime import ids
+from assistance.runtime import faults, ids, metrics
 from assistance.runtime.crash_reports import report_crashes
 from assistance.runtime.logs import configure_logs
 from assistance.runtime.loop import patiently
-from assistance.settings import MEMORY_BROKER, Settings
+from assistance.settings import MEMORY_BROKER, Settings, faults_ordered_by_a_test
 from assistance.storage.database import Database
 
 log = structlog.get_logger()
@@ -62,8 +62,10 @@ def open_database(settings: Settings, service: str, *, pool_size: int, deadline_
 
 
 def announce(settings: Settings, service: str) -> None:
-    """Logs and crash reports for this process."""
+    """Logs and crash reports for this process, and the settings that alerts compare with."""
     configure_logs(service, level=settings.log_level, fmt=settings.log_format)
+    metrics.outbox_limit.set(settings.outbox_limit)
+    faults.arm(faults_ordered_by_a_test())
     if settings.sentry_dsn is not None:
         report_crashes(settings.sentry_dsn.get_secret_value(), service, __version__)
 

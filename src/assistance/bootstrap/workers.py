@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from contextlib import ExitStack
 
 import structlog
 
+from assistance.bootstrap.consuming import consuming_of, watching
 from assistance.bootstrap.parts import Parts, configuration_of, open_parts
 from assistance.broker.contract import Publisher, Subscriber, Subscription
-from assistance.broker.topology import DEAD_LETTER_QUEUE, queue_of
+from assistance.broker.topology import DEAD_LETTER_QUEUE
+from assistance.conciliation.ledger import show_ledger
 from assistance.conciliation.retention import Retention
 from assistance.conciliation.stragglers import Conciliation
-from assistance.consumer.deliver import Deliverer, Times
+from assistance.conciliation.timers import Timers
 from assistance.deadletters.recorder import Recorder
 from assistance.domain.errors import SettingsError
 from assistance.relay.publish import Relay
@@ -31,6 +33,9 @@ STOP_SECONDS = 25.0
 _RECORDER_WORKERS = 2
 #: Purging looks through whole tables, and nobody waits for it.
 _PURGE_SECONDS = 600.0
+_LEDGER_SECONDS = 300.0
+#: How late a timer may fire.
+_TIMERS_SECONDS = 1.0
 
 
 def run_relay(settings: Settings, stop: threading.Event) -> None:
@@ -48,30 +53,37 @@ def run_consumer(settings: Settings, channels: Collection[str], stop: threading.
     channels = channels or configuration_of(settings).channels
     busy = settings.workers_per_channel * len(channels)
     with open_parts(settings, "consumer", stop, pool_size=min(busy, 32) + 2) as parts, ExitStack() as closing:
-        subscriptions = subscriptions_of(parts, channels)
+        consuming = consuming_of(parts, channels)
         serve_metrics(parts, closing)
         subscriber = _rabbit_subscriber(parts)
-        subscriber.start(subscriptions)
-        log.info("consumer.started", channels=[subscription.queue for subscription in subscriptions])
-        stop.wait()
+        with watching(parts, subscriber, consuming):
+            subscriber.start(consuming.subscriptions)
+            log.info("consumer.started", channels=[subscription.queue for subscription in consuming.subscriptions])
+            stop.wait()
         log.info("consumer.stopped", everything_finished=subscriber.stop(STOP_SECONDS))
 
 
 def run_conciliation(settings: Settings, stop: threading.Event, *, once: bool = False) -> None:
-    """Re-arm stragglers, drain the dead letter queue, delete what was kept long enough.
+    """Re-arm stragglers, fire timers, drain the dead letter queue, delete what was kept long enough.
 
     With `once`: one round over the database, without the dead letter queue.
     """
-    with open_parts(settings, "conciliation", stop, pool_size=_RECORDER_WORKERS + 2) as parts, ExitStack() as closing:
+    with open_parts(settings, "conciliation", stop, pool_size=_RECORDER_WORKERS + 3) as parts, ExitStack() as closing:
         if once:
             conciliation = conciliation_of(parts)
             while conciliation.one_pass():
+                pass
+            timers = timers_of(parts)
+            while timers.one_pass():
                 pass
             return
         serve_metrics(parts, closing)
         subscriber = _rabbit_subscriber(parts)
         subscriber.start([recording(parts)])
+        firing = threading.Thread(target=timers_loop, args=(parts,), name="timers")
+        firing.start()
         conciliation_loop(parts)
+        firing.join()
         subscriber.stop(STOP_SECONDS)
 
 
@@ -79,7 +91,7 @@ def relay_loop(parts: Parts, relay: Relay) -> None:
     """Publish at every wake-up and every poll until asked to stop."""
     url = parts.settings.database_url.get_secret_value()
     wake_up = WakeUp(url, parts.settings.relay_poll_seconds, parts.stop)
-    run_passes("relay", relay.one_pass, wake_up.wait, parts.stop)
+    run_passes("relay", relay.one_pass, lambda: wake_up.wait(relay.next_due_seconds), parts.stop)
 
 
 def conciliation_of(parts: Parts) -> Conciliation:
@@ -89,8 +101,18 @@ def conciliation_of(parts: Parts) -> Conciliation:
     )
 
 
+def timers_of(parts: Parts) -> Timers:
+    """What fires the timers of this installation."""
+    return Timers(parts.database, worker=parts.worker, check_after_seconds=parts.settings.check_after_seconds)
+
+
+def timers_loop(parts: Parts) -> None:
+    """Fire what is due every second until asked to stop."""
+    run_passes("timers", timers_of(parts).one_pass, lambda: parts.stop.wait(_TIMERS_SECONDS), parts.stop)
+
+
 def conciliation_loop(parts: Parts) -> None:
-    """Re-arm stragglers and purge at every interval until asked to stop."""
+    """Re-arm stragglers at every interval until asked to stop; now and then purge, and count for the ledger."""
     settings = parts.settings
     conciliation = conciliation_of(parts)
     retention = Retention(
@@ -99,43 +121,22 @@ def conciliation_loop(parts: Parts) -> None:
         dead_letters_days=settings.keep_dead_letters_days,
     )
 
-    purge_at = monotonic()
+    purge_at = count_at = monotonic()
 
     def one_pass() -> bool:
-        nonlocal purge_at
+        nonlocal purge_at, count_at
         more = conciliation.one_pass()
         if monotonic() >= purge_at:
             left = retention.purge(parts.database)
             purge_at = monotonic() + (0 if left else _PURGE_SECONDS)
             more = more or left
+        if monotonic() >= count_at:
+            show_ledger(parts.database)
+            count_at = monotonic() + _LEDGER_SECONDS
+        metrics.conciliation_rounds.inc()
         return more
 
     run_passes("conciliation", one_pass, lambda: parts.stop.wait(settings.conciliation_interval_seconds), parts.stop)
-
-
-def subscriptions_of(parts: Parts, channels: Iterable[str]) -> list[Subscription]:
-    """Raises `SettingsError` for a channel that is not configured or whose options are wrong."""
-    settings = parts.settings
-    times = Times(lease=settings.lease_seconds, check_after=settings.check_after_seconds)
-    mistakes: list[str] = []
-    found: list[Subscription] = []
-    for name in channels:
-        if name not in parts.configuration.channels:
-            mistakes.append(f"Channel {name!r} is not in the configuration file.")
-            continue
-        channel_settings = parts.configuration.channels[name]
-        try:
-            channel = channel_settings.build()
-        except SettingsError as error:
-            mistakes.append(str(error))
-            continue
-        deliverer = Deliverer(
-            parts.database, channel_settings, channel, worker=parts.worker, times=times, stop=parts.stop
-        )
-        found.append(Subscription(queue=queue_of(name), workers=settings.workers_per_channel, handler=deliverer.handle))
-    if mistakes:
-        raise SettingsError("\n".join(mistakes))
-    return found
 
 
 def recording(parts: Parts) -> Subscription:

@@ -1,6 +1,6 @@
 """What the flow may rely on from a message broker.
 
-Every implementation passes the suite in tests/contract/test_broker.py, sentence by sentence.
+Every implementation passes the suites in tests/contract/test_broker*.py, sentence by sentence.
 """
 
 from __future__ import annotations
@@ -122,8 +122,12 @@ class Subscriber(Protocol):
         usual. It lasts over reconnects, may be called before `start` and twice, and does not change the state.
         """
 
-    def resume(self, queue: str) -> None:
-        """Consume a paused queue again; does nothing to one that is not paused."""
+    def resume(self, queue: str, at_most: int | None = None) -> None:
+        """Consume a paused queue again; may be called before `start` and twice.
+
+        With `at_most` it is a trickle: no more messages than that are received and not answered, and no more handlers
+        run, until a resume without it lifts the limit. Both may be said to a queue that is being consumed.
+        """
 
     def stop(self, timeout_seconds: float) -> bool:
         """Take no new messages, wait for the handlers in hand, then close.

@@ -30,7 +30,8 @@ class HandlerPool(Generic[Ticket]):
 
     def __init__(self, subscription: Subscription, answer: Callable[[Ticket, Answer], None]) -> None:
         self.queue = subscription.queue
-        self.prefetch = subscription.workers * PREFETCH_PER_WORKER
+        self._workers = subscription.workers
+        self._at_most: int | None = None
         self._handler = subscription.handler
         self._answer = answer
         self._changed = threading.Condition()
@@ -42,6 +43,11 @@ class HandlerPool(Generic[Ticket]):
             threading.Thread(target=self._run, name=f"{self.queue}-{number}", daemon=True).start()
 
     @property
+    def prefetch(self) -> int:
+        """How many messages the broker may hand over before one is answered."""
+        return self._workers * PREFETCH_PER_WORKER if self._at_most is None else self._at_most
+
+    @property
     def paused(self) -> bool:
         """Whether messages wait instead of being begun."""
         return self._paused
@@ -51,10 +57,10 @@ class HandlerPool(Generic[Ticket]):
         with self._changed:
             self._paused = True
 
-    def resume(self) -> None:
-        """Begin messages again."""
+    def resume(self, at_most: int | None = None) -> None:
+        """Begin messages again, with `at_most` no more than that at once."""
         with self._changed:
-            self._paused = False
+            self._paused, self._at_most = False, at_most
             self._changed.notify_all()
 
     def submit(self, received: Received, ticket: Ticket) -> None:
@@ -93,11 +99,14 @@ class HandlerPool(Generic[Ticket]):
 
     def _next(self) -> tuple[Received, Ticket] | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._stopping or (self._waiting and not self._paused))
+            self._changed.wait_for(lambda: self._stopping or (self._waiting and not self._paused and self._has_hands()))
             if self._stopping:
                 return None
             self._busy += 1
             return self._waiting.popleft()
+
+    def _has_hands(self) -> bool:
+        return self._at_most is None or self._busy < self._at_most
 
     def _handle(self, received: Received) -> Answer:
         try:

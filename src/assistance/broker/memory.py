@@ -171,13 +171,20 @@ class _Consumer:
     def pause(self) -> None:
         self.pool.pause()
         with self._broker.lock:
-            numbers = sorted([*self.pool.withdraw(), *self._left])
-            self._left.clear()
-            self._broker.give_back(self.queue, [self._unanswered.pop(n) for n in numbers if n in self._unanswered])
+            self._give_back_waiting()
 
-    def resume(self) -> None:
-        self.pool.resume()
-        self._broker.dispatch(self.queue)
+    def resume(self, at_most: int | None) -> None:
+        with self._broker.lock:
+            before = self.pool.prefetch
+            self.pool.resume(at_most)
+            if self.pool.prefetch < before:
+                self._give_back_waiting()
+            self._broker.dispatch(self.queue)
+
+    def _give_back_waiting(self) -> None:
+        numbers = sorted([*self.pool.withdraw(), *self._left])
+        self._left.clear()
+        self._broker.give_back(self.queue, [self._unanswered.pop(n) for n in numbers if n in self._unanswered])
 
     def _answer(self, number: int, answer: Answer) -> None:
         with self._broker.lock:
@@ -203,6 +210,7 @@ class MemorySubscriber:
         self._state = ConnectionState.DISCONNECTED
         self._consumers: list[_Consumer] = []
         self._paused: set[str] = set()
+        self._trickles: dict[str, int] = {}
 
     @property
     def state(self) -> ConnectionState:
@@ -213,6 +221,7 @@ class MemorySubscriber:
         """Begin to receive."""
         self._consumers = [_Consumer(self._broker, subscription) for subscription in subscriptions]
         for consumer in self._consumers:
+            consumer.pool.resume(self._trickles.get(consumer.queue))
             if consumer.queue in self._paused:
                 consumer.pool.pause()
             self._broker.attach(consumer)
@@ -225,12 +234,15 @@ class MemorySubscriber:
             if consumer.queue == queue:
                 consumer.pause()
 
-    def resume(self, queue: str) -> None:
-        """Consume a paused queue again."""
+    def resume(self, queue: str, at_most: int | None = None) -> None:
+        """Consume a paused queue again, perhaps as a trickle."""
         self._paused.discard(queue)
+        self._trickles.pop(queue, None)
+        if at_most is not None:
+            self._trickles[queue] = at_most
         for consumer in self._consumers:
             if consumer.queue == queue:
-                consumer.resume()
+                consumer.resume(at_most)
 
     def stop(self, timeout_seconds: float) -> bool:
         """Take no new messages, wait for the handlers in hand, and give back everything that is not answered."""

@@ -26,6 +26,9 @@ class Capabilities:
 
     lookup: bool = False
     update: bool = False
+    for_people: bool = (
+        True  # people read its messages, so that they show `View.notices`; machines know a repeat by its key
+    )
     max_text: int = 4_000  # characters of customer text that one message can carry
     pace_per_second: float | None = None  # messages to one destination, unless the channel's configuration says else
 

@@ -18,7 +18,7 @@ from typing import Any
 from email_validator import EmailNotValidError, ValidatedEmail, validate_email
 
 from assistance.channels.contract import DeliveryKey, Rendered, View
-from assistance.channels.text import clean, facts, one_line, title
+from assistance.channels.text import clean, facts, notices, one_line, title
 from assistance.runtime.clock import unix_time
 
 _SUMMARY_CHARACTERS = 80
@@ -45,10 +45,10 @@ def parse_address(text: str) -> ValidatedEmail:
 
 
 def render(view: View) -> Rendered:
-    """Subject, body, and the customer's address to answer to, when there is a valid one."""
+    """Subject, body (notices first), and the customer's address to answer to, when there is a valid one."""
     request = view.request
     subject = f"[{request.ref}] {one_line(request.topic)}: {one_line(request.description, _SUMMARY_CHARACTERS)}"
-    parts = [title(request), "\n".join(facts(view)), clean(request.description)]
+    parts = ["\n".join(notices(view)), title(request), "\n".join(facts(view)), clean(request.description)]
     content = {"subject": subject, "body": "\n\n".join(part for part in parts if part)}
     reply_to = _reply_to(request.customer.get("email"))
     return Rendered(text=subject, content=content | ({"reply_to": reply_to} if reply_to else {}))

@@ -20,7 +20,7 @@ from assistance.runtime.clock import Deadline, utc_now
 _MOST_BODY_BYTES = 1024 * 1024
 _LONGEST_WAIT_SECONDS = 900.0
 _SHORTEST_WAIT_SECONDS = 1.0
-_WHOLE_SECONDS = re.compile(r"-?[0-9]{1,9}")
+_SECONDS = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 
 class NoAnswer(Exception):
@@ -96,6 +96,8 @@ def post(endpoint: Endpoint, body: bytes, headers: Mapping[str, str], deadline: 
         if endpoint.scheme == "https":
             sock = secure(sock, endpoint.host)
         with sock:
+            if deadline.has_passed:  # as for a process that was stopped for a while: the watchdog may be a moment late
+                raise NotConnected("no_time", "no time was left to send")
             connection = http.client.HTTPConnection(endpoint.host, endpoint.port)
             connection.sock = sock
             return _exchange(connection, endpoint, body, headers)
@@ -113,9 +115,13 @@ def open_connection(endpoint: Endpoint, deadline: Deadline) -> None:
 
 
 def retry_after_seconds(answer: Answer, *, otherwise: float | None) -> float | None:
-    """The waiting time that the answer asks for, kept between 1 s and 15 min; `otherwise` when it names none."""
+    """The waiting time that the answer asks for, in seconds or until a date; `otherwise` when it names none.
+
+    It is kept between 1 s, so that "0" or a date in the past does not make us hammer, and 15 min, because nobody may
+    put a delivery off for days with one header. Of several such headers the last counts.
+    """
     value = (answer.header("retry-after") or "").strip()
-    if _WHOLE_SECONDS.fullmatch(value):
+    if _SECONDS.fullmatch(value):
         seconds = float(value)
     else:
         try:

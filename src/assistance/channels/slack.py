@@ -36,6 +36,7 @@ from assistance.runtime.clock import Deadline
 _EVENT_TYPE = "assistance_delivery"
 _CLOCK_MARGIN_SECONDS = 60  # how far Slack's clock may be behind ours before a look-up misses a message
 _PAGE_SIZE = 200
+_PACE_PER_SECOND = 1.0  # what Slack allows in one conversation; short bursts are tolerated, lasting ones refused
 _MOST_PAGES = 10
 
 # The library logs whole requests at debug level, customer text included; what failed is in the outcome.
@@ -229,5 +230,8 @@ def _is_slack_json(answer: Answer) -> bool:
 
 
 CHANNEL_TYPE = ChannelType(
-    name="slack", capabilities=Capabilities(lookup=True), options=SlackOptions, build=SlackChannel
+    name="slack",
+    capabilities=Capabilities(lookup=True, pace_per_second=_PACE_PER_SECOND),
+    options=SlackOptions,
+    build=SlackChannel,
 )

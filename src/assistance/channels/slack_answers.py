@@ -132,4 +132,5 @@ def as_lookup(refusal: Refusal) -> CannotTell:
         detail=refusal.detail,
         look_again=not isinstance(refusal, Rejected),
         retry_after_seconds=refusal.retry_after_seconds if isinstance(refusal, RetryLater) else None,
+        answered=isinstance(refusal, Rejected) or refusal.answered,
     )

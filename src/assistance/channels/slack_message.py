@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from assistance.channels.contract import Rendered, View
-from assistance.channels.text import clean, facts, one_line, title
+from assistance.channels.text import clean, facts, notices, one_line, title
 
 _MOST_CHARACTERS = 9_900  # of all texts together, after escaping; Slack refuses somewhat more than 10,000
 _SECTION_CHARACTERS = 3_000
@@ -29,8 +29,10 @@ def render(view: View) -> Rendered:
     summary = escape(f"{heading}: {one_line(view.request.description, _SUMMARY_CHARACTERS)}")
     header = next(_pieces(heading, _HEADER_CHARACTERS))
     notes = [escape(fact) for fact in facts(view)]
-    left = _MOST_CHARACTERS - len(summary) - len(header) - sum(map(len, notes))
-    blocks: list[dict[str, Any]] = [{"type": "header", "text": _plain(header)}]
+    warnings = [escape(notice) for notice in notices(view)]
+    left = _MOST_CHARACTERS - len(summary) - len(header) - sum(map(len, [*notes, *warnings]))
+    blocks: list[dict[str, Any]] = [{"type": "section", "text": _plain(warning)} for warning in warnings]
+    blocks.append({"type": "header", "text": _plain(header)})
     blocks += [{"type": "section", "text": _plain(piece)} for piece in _description(view, left)]
     if notes:
         blocks.append({"type": "context", "elements": [_plain(note) for note in notes]})

@@ -16,6 +16,7 @@ from assistance.domain.request import AssistanceRequest, Priority
 
 _LATE_AFTER_SECONDS = 60
 _LONGEST_FACT = 200
+_LONGEST_NOTICE = 300
 _DAY_SECONDS = 24 * 3600
 _LINE_ENDS = re.compile(r"\r\n?")
 _UNSHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -40,6 +41,11 @@ def title(request: AssistanceRequest) -> str:
     return f"{one_line(request.topic)} · {request.ref}"
 
 
+def notices(view: View) -> list[str]:
+    """What readers need to know before anything else, such as that they may have read it already."""
+    return [one_line(notice, _LONGEST_NOTICE) for notice in view.notices]
+
+
 def facts(view: View) -> Iterator[str]:
     """What people need to know beside the description: who asked, how urgent it is, since when it waits."""
     known = (view.request.customer.get(name) for name in ("name", "email", "id"))
@@ -49,9 +55,14 @@ def facts(view: View) -> Iterator[str]:
     if view.request.priority is not Priority.NORMAL:
         yield f"Priority: {view.request.priority}"
     if view.late_seconds > _LATE_AFTER_SECONDS:
-        day = "%Y-%m-%d " if view.late_seconds >= _DAY_SECONDS / 2 else ""
-        since = view.request.created_at.astimezone(UTC).strftime(f"{day}%H:%M UTC")
+        since = accepted_at(view.request, view.late_seconds)
         yield f"Waiting since {since} ({_lateness(view.late_seconds)} late)"
+
+
+def accepted_at(request: AssistanceRequest, late_seconds: float) -> str:
+    """The moment of acceptance as `12:03 UTC`, with the day when that is not obvious."""
+    day = "%Y-%m-%d " if late_seconds >= _DAY_SECONDS / 2 else ""
+    return request.created_at.astimezone(UTC).strftime(f"{day}%H:%M UTC")
 
 
 def _lateness(seconds: float) -> str:

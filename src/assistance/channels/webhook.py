@@ -1,6 +1,7 @@
 """Any HTTP endpoint: a JSON body, signed as Standard Webhooks (v1) asks.
 
-The receiver drops repeats by `webhook-id`, which stays the same over all tries of a delivery.
+The receiver drops repeats by `webhook-id`, which stays the same over all tries of a delivery. That is why the body
+never says that it may be a repeat: machines read it.
 """
 
 from __future__ import annotations
@@ -161,4 +162,6 @@ def _refusal(answer: Answer) -> Outcome:
     return Unknown(code=code, detail=detail)
 
 
-CHANNEL_TYPE = ChannelType(name="webhook", capabilities=Capabilities(), options=WebhookOptions, build=WebhookChannel)
+CHANNEL_TYPE = ChannelType(
+    name="webhook", capabilities=Capabilities(for_people=False), options=WebhookOptions, build=WebhookChannel
+)

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from assistance.cli.asking import database_of, readable, show_json, show_table
+from assistance.cli.asking import database_of, readable, refusal, show_json, show_table
+from assistance.cli.channels import sentences_about
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
 
@@ -34,7 +35,7 @@ def send(topic: str, description: str, url: str) -> None:
             body = json.load(answer)
             place = f"{base}{body['links']['self']}"
     except HTTPError as error:
-        raise click.ClickException(_problem(error.read())) from error
+        raise click.ClickException(refusal(error.read())) from error
     except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
         reason = getattr(error, "reason", None) or str(error) or type(error).__name__
         raise click.ClickException(f"{base} gives no answer that could be understood: {reason}.") from error
@@ -59,9 +60,9 @@ def show(ref_or_id: str) -> None:
     )
     click.echo(request.description)
     show_table(
-        ("channel", "state", "attempts", "next attempt", "receipt", "last error"),
+        ("channel", "step", "state", "attempts", "next attempt", "receipt", "last error"),
         (
-            (d.channel, d.state, d.attempt, d.next_attempt_at if d.check_at else None, d.receipt, _error_of(d))
+            (d.channel, d.step, _state_of(d), d.attempt, _next_attempt_of(d), d.receipt, _error_of(d))
             for d in story["deliveries"]
         ),
     )
@@ -153,7 +154,9 @@ def check() -> None:
     for mistake in mistakes:
         click.echo(mistake)
     if not mistakes:
-        click.echo(f"{len(configuration.topics)} topics, {len(configuration.channels)} channels: no mistakes.")
+        in_steps = sum(len(route.steps) > 1 for route in configuration.topics.values())
+        topics = f"{len(configuration.topics)} topics" + (f" ({in_steps} with a fallback)" if in_steps else "")
+        click.echo(f"{topics}, {len(configuration.channels)} channels: no mistakes.")
     sys.exit(2 if mistakes else 0)
 
 
@@ -170,33 +173,14 @@ def explain(topic: str) -> None:
     except UnknownTopic as error:
         raise click.ClickException(f"{error} Configured: {', '.join(error.known)}.") from None
     click.echo(f"{found.topic} (file {found.digest[:19]}…)")
-    for name in found.channels:
-        channel = configuration.channels[name]
-        click.echo(f"  → {name}, type {channel.type.name}, time-out {channel.timeout_seconds:g} s")
-
-
-@click.group()
-def channels() -> None:
-    """Check channels."""
-
-
-@channels.command("check")
-@click.argument("names", nargs=-1, metavar="[CHANNEL]...")
-def check_channels(names: tuple[str, ...]) -> None:
-    """Prove that channels could deliver now: credentials, scopes, destination."""
-    from assistance.domain.errors import SettingsError
-    from assistance.runtime.clock import Deadline
-
-    configuration = _configuration()
-    problems = 0
-    for name in names or sorted(configuration.channels):
-        if name not in configuration.channels:
-            raise SettingsError(f"Channel {name!r} is not in the configuration file.")
-        settings = configuration.channels[name]
-        found = settings.build().check(Deadline.after(settings.timeout_seconds)).problems
-        click.echo(f"{name}: {'; '.join(found) or 'fine'}")
-        problems += bool(found)
-    sys.exit(1 if problems else 0)
+    for number, step in enumerate(found.route.steps):
+        if step.after_seconds is not None:
+            click.echo(f"After {step.after_seconds:g} s, or as soon as the step before ended dead:")
+        elif number:
+            click.echo("When every step before ended dead:")
+        for name in step.to:
+            channel = configuration.channels[name]
+            click.echo(f"  → {name}, type {channel.type.name}, time-out {channel.timeout_seconds:g} s")
 
 
 @click.command()
@@ -204,6 +188,7 @@ def doctor() -> None:
     """Look at the whole installation and name what is wrong."""
     from assistance.bootstrap.checks import broker_problem
     from assistance.bootstrap.parts import configuration_of
+    from assistance.deliveries.channel_states import states_of
     from assistance.domain.errors import DatabaseUnavailable, SchemaMismatch
     from assistance.settings import load_settings
     from assistance.status.query import orphaned_channels
@@ -217,6 +202,8 @@ def doctor() -> None:
                 problems.append(
                     f"Channel {name} left the configuration with {count} deliveries open: they wait for it."
                 )
+            for name, state in states_of(connection, configuration.channels).items():
+                problems += [f"Channel {name}: {sentence}" for sentence in sentences_about(state)]
             problems += _unsafe_server_settings(connection)
     except (DatabaseUnavailable, SchemaMismatch) as error:
         problems.append(f"Database: {error}")
@@ -259,20 +246,18 @@ def _mistakes_in_channels(configuration: Any) -> list[str]:
     return mistakes
 
 
+def _state_of(delivery: Any) -> str:
+    return f"{delivery.state} (held)" if delivery.held_at else str(delivery.state)
+
+
+def _next_attempt_of(delivery: Any) -> Any:
+    return delivery.next_attempt_at if delivery.check_at and not delivery.held_at else None
+
+
 def _error_of(delivery: Any) -> str | None:
     if delivery.last_error_class is None:
         return None
     return f"{delivery.last_error_code}: {delivery.last_error_detail}"
 
 
-def _problem(body: bytes) -> str:
-    import json
-
-    try:
-        problem = json.loads(body)
-        return "; ".join([problem["detail"], *(e["message"] for e in problem.get("errors", []))])
-    except (ValueError, KeyError, TypeError):
-        return "The API refused without saying why."
-
-
-COMMANDS = (send, show, list_, ledger, routes, channels, doctor)
+COMMANDS = (send, show, list_, ledger, routes, doctor)

@@ -13,9 +13,14 @@ from sqlalchemy import Connection
 from assistance.broker.contract import Answer, Received
 from assistance.channels.contract import Channel, DeliveryKey, View
 from assistance.configuration import ChannelSettings
+from assistance.consumer.gate import Gate, Mode
+from assistance.consumer.notices import notices_of
+from assistance.consumer.report import report
 from assistance.deliveries.bury import record_stray
 from assistance.deliveries.claim import (
+    LOOKER_DIED,
     AlreadyDead,
+    Claim,
     Lease,
     NoSuchDelivery,
     NothingToDo,
@@ -23,31 +28,32 @@ from assistance.deliveries.claim import (
     ToSend,
     claim,
 )
+from assistance.deliveries.pace import Pacer
 from assistance.deliveries.settle import (
     Bury,
     Deliver,
     Policy,
     Settlement,
     Standing,
+    TryAgain,
     settle_look,
     settle_send,
 )
 from assistance.deliveries.transition import Concluded, conclude
 from assistance.domain.errors import UndecodableMessage
-from assistance.domain.hint import decode
+from assistance.domain.hint import Hint, decode
 from assistance.domain.outcome import (
     CannotTell,
-    Delivered,
     Found,
     Lookup,
-    NotFound,
     Outcome,
-    Rejected,
     RetryLater,
     Unknown,
 )
+from assistance.resilience.pacing import Pace
 from assistance.runtime import metrics
 from assistance.runtime.clock import Deadline, monotonic, random_fraction
+from assistance.runtime.faults import fault_point
 from assistance.runtime.loop import Stopped, patiently
 from assistance.storage.database import Database
 
@@ -78,15 +84,23 @@ class Deliverer:
         settings: ChannelSettings,
         channel: Channel,
         *,
+        gate: Gate,
         worker: str,
         times: Times,
         stop: threading.Event,
     ) -> None:
         self._database = database
+        self._gate = gate
         self._name = settings.name
         self._channel = channel
-        self._policy = Policy(retry=settings.retry, settle_seconds=settings.settle_seconds, looks=settings.looks)
-        self._timeout = min(settings.timeout_seconds, times.lease * _PART_OF_LEASE)
+        self._policy = Policy(
+            retry=settings.retry,
+            settle_seconds=settings.settle_seconds,
+            looks=settings.looks,
+            on_unknown=settings.on_unknown,
+        )
+        self._pacer = _pacer(settings, channel, times)
+        self._timeout = settings.timeout_seconds
         self._worker = worker
         self._times = times
         self._stop = stop
@@ -112,11 +126,10 @@ class Deliverer:
         with structlog.contextvars.bound_contextvars(
             channel=self._name, delivery=str(hint.delivery_id), request=str(hint.request_id)
         ):
-            claimed = self._patiently(
-                lambda connection: claim(
-                    connection, hint, self._name, worker=self._worker, lease_seconds=self._times.lease
-                )
-            )
+            if self._gate.mode is Mode.OUT:
+                return Answer.LEAVE  # the pause that follows gives it back
+            fault_point("consumer.before_claim")
+            claimed = self._claim(hint)
             match claimed:
                 case ToSend():
                     return self._send(claimed)
@@ -133,25 +146,66 @@ class Deliverer:
                     return Answer.ACK
             assert_never(claimed)
 
+    def _claim(self, hint: Hint) -> Claim:
+        pacer = self._pacer
+        slot = self._patiently(lambda connection: pacer.take_slot(connection, hint)) if pacer else None
+        return self._patiently(
+            lambda connection: claim(
+                connection,
+                hint,
+                self._name,
+                worker=self._worker,
+                lease_seconds=self._times.lease,
+                is_paced=pacer is not None,
+                slot=slot,
+            )
+        )
+
     def _send(self, claimed: ToSend) -> Answer:
         lease = claimed.lease
-        view = View(request=claimed.request, event_version=claimed.event_version, late_seconds=claimed.late_seconds)
+        view = View(
+            request=claimed.request,
+            event_version=claimed.event_version,
+            late_seconds=claimed.late_seconds,
+            notices=notices_of(claimed),
+        )
         started = monotonic()
+        fault_point("consumer.after_claim")
         outcome = self._call_send(view, claimed)
+        fault_point("consumer.after_send")
+        self._gate.record(outcome)
         standing = Standing(spent=lease.spent, looks=0, elapsed_seconds=lease.elapsed_now)
         settlement = settle_send(outcome, standing, self._policy, random_fraction())
+        self._let_others_wait(claimed, settlement, outcome)
         concluded = self._conclude(lease, settlement, outcome)
-        self._report(name_of(outcome), lease, settlement, concluded, seconds=monotonic() - started)
+        if isinstance(settlement, TryAgain) and settlement.pause_channel:
+            self._gate.close()
+        report(self._name, outcome, lease, settlement, concluded, seconds=monotonic() - started)
         if isinstance(settlement, Deliver) and concluded.kept:
             late = claimed.late_seconds + monotonic() - started
             metrics.delivery_end_to_end.labels(self._name).observe(late)
         return _answer_for(settlement, concluded)
 
+    def _let_others_wait(self, claimed: ToSend, settlement: Settlement, outcome: Outcome) -> None:
+        """A provider that asks to slow down means everything that goes to this destination."""
+        pacer = self._pacer
+        if pacer is None or not isinstance(settlement, TryAgain) or not isinstance(outcome, RetryLater):
+            return
+        wait = settlement.delay_seconds
+        if outcome.retry_after_seconds is not None:
+            self._patiently(
+                lambda connection: pacer.close(connection, claimed.destination, wait), grace_seconds=_GRACE_SECONDS
+            )
+
+    def _deadline(self, lease: Lease) -> Deadline:
+        """When the call must have ended: a process that was stopped since the claim has no time left for it."""
+        return Deadline(min(monotonic() + self._timeout, lease.claimed_at + self._times.lease * _PART_OF_LEASE))
+
     def _call_send(self, view: View, claimed: ToSend) -> Outcome:
         try:
             rendered = self._channel.render(view)
             destination = claimed.destination or self._channel.destination
-            return self._channel.send(rendered, destination, _key(claimed.lease), Deadline.after(self._timeout))
+            return self._channel.send(rendered, destination, _key(claimed.lease), self._deadline(claimed.lease))
         except Exception as error:
             # A channel type broke its contract. Whether bytes went out is anybody's guess, so nobody guesses.
             log.exception("consumer.channel_raised")
@@ -162,18 +216,24 @@ class Deliverer:
         started = monotonic()
         if claimed.late_receipt is not None:
             lookup: Lookup = Found(receipt=claimed.late_receipt)
+        elif claimed.looker_died and not self._policy.retry.allows(lease.elapsed_now, 0):
+            # Perhaps the look itself kills its worker, and each time those that are busy beside it: not for ever.
+            detail = "The worker that looked it up did not come back."
+            lookup = CannotTell(code=LOOKER_DIED, detail=detail, look_again=True)
         else:
             lookup = self._call_lookup(claimed)
+            fault_point("consumer.after_look")
+            self._gate.record(lookup)
         standing = Standing(spent=lease.spent, looks=lease.looks, elapsed_seconds=lease.elapsed_now)
         settlement = settle_look(lookup, standing, self._policy, random_fraction())
         concluded = self._conclude(lease, settlement, None)
-        self._report(name_of(lookup), lease, settlement, concluded, seconds=monotonic() - started)
+        report(self._name, lookup, lease, settlement, concluded, seconds=monotonic() - started)
         return _answer_for(settlement, concluded)
 
     def _call_lookup(self, claimed: ToLookUp) -> Lookup:
         try:
             destination = claimed.destination or self._channel.destination
-            return self._channel.lookup(destination, _key(claimed.lease), claimed.since, Deadline.after(self._timeout))
+            return self._channel.lookup(destination, _key(claimed.lease), claimed.since, self._deadline(claimed.lease))
         except Exception as error:
             log.exception("consumer.channel_raised")
             detail = f"The channel type raised {type(error).__name__}."
@@ -181,12 +241,14 @@ class Deliverer:
 
     def _conclude(self, lease: Lease, settlement: Settlement, outcome: Outcome | None) -> Concluded:
         """Write the result down; worth waiting for even when asked to stop: without it the message may go out twice."""
-        return self._patiently(
+        concluded = self._patiently(
             lambda connection: conclude(
                 connection, lease, settlement, outcome, actor=self._worker, check_after=self._times.check_after
             ),
             grace_seconds=_GRACE_SECONDS,
         )
+        fault_point("consumer.after_settled")
+        return concluded
 
     def _record_unknown(self, received: Received) -> None:
         log.error("consumer.unknown_delivery")
@@ -207,43 +269,16 @@ class Deliverer:
             lambda: self._database.run(work), self._stop, waiting_for="database", grace_seconds=grace_seconds
         )
 
-    def _report(
-        self, answer: str, lease: Lease, settlement: Settlement, concluded: Concluded, *, seconds: float
-    ) -> None:
-        metrics.delivery.labels(self._name, answer).inc()
-        if not concluded.kept:
-            metrics.delivery_lease_lost.inc()
-            log.error("consumer.lease_lost", attempt=lease.attempt, answer=answer)
-            return
-        log.info(
-            "consumer.settled",
-            attempt=lease.attempt,
-            series=lease.hint.series,
-            answer=answer,
-            settlement=type(settlement).__name__,
-            ms=round(seconds * 1000, 1),
-            **({} if isinstance(settlement, Deliver) else {"code": settlement.problem.code}),
-        )
 
-
-def name_of(answer: Outcome | Lookup) -> str:
-    """The word for an answer in metrics and logs."""
-    match answer:
-        case Delivered():
-            return "delivered"
-        case RetryLater():
-            return "retry_later"
-        case Rejected():
-            return "rejected"
-        case Unknown():
-            return "unknown"
-        case Found():
-            return "found"
-        case NotFound():
-            return "not_found"
-        case CannotTell():
-            return "cannot_tell"
-    assert_never(answer)
+def _pacer(settings: ChannelSettings, channel: Channel, times: Times) -> Pacer | None:
+    if settings.pace_per_second is None:
+        return None
+    return Pacer(
+        channel=settings.name,
+        pace=Pace(per_second=settings.pace_per_second),
+        destination=channel.destination,
+        check_after_seconds=times.check_after,
+    )
 
 
 def _key(lease: Lease) -> DeliveryKey:
@@ -251,5 +286,7 @@ def _key(lease: Lease) -> DeliveryKey:
 
 
 def _answer_for(settlement: Settlement, concluded: Concluded) -> Answer:
-    dead = isinstance(settlement, Bury) and concluded.kept
-    return Answer.REJECT if dead else Answer.ACK
+    if isinstance(settlement, Bury) and concluded.kept and not concluded.cancelled:
+        fault_point("consumer.before_reject")
+        return Answer.REJECT
+    return Answer.ACK

@@ -19,6 +19,7 @@ from assistance.domain.errors import UndecodableMessage
 from assistance.domain.hint import Hint, decode
 from assistance.outbox.append import append
 from assistance.runtime import metrics
+from assistance.runtime.faults import fault_point
 from assistance.runtime.loop import Stopped, patiently
 from assistance.storage.database import Database
 from assistance.storage.plain import plain_json
@@ -39,14 +40,17 @@ class Recorder:
 
     def handle(self, received: Received) -> Answer:
         """Write one message down."""
+
+        def work(connection: Connection) -> str:
+            reason = _record(connection, received)
+            fault_point("recorder.before_commit")
+            return reason
+
         try:
-            reason = patiently(
-                lambda: self._database.run(lambda connection: _record(connection, received)),
-                self._stop,
-                waiting_for="database",
-            )
+            reason = patiently(lambda: self._database.run(work), self._stop, waiting_for="database")
         except Stopped:
             return Answer.LEAVE
+        fault_point("recorder.after_commit")
         metrics.dead_letters_recorded.labels(reason).inc()
         log.warning("deadletters.recorded", reason=reason, message_id=received.message_id)
         return Answer.ACK

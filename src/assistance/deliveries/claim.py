@@ -15,14 +15,22 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, false, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
+from assistance.deliveries.channel_states import outage_seconds
+from assistance.deliveries.fallback import unconfirmed
+from assistance.deliveries.late_receipts import late_receipt
+from assistance.deliveries.pace import Slot
+from assistance.deliveries.waits import put_off, reason_to_wait
 from assistance.domain.delivery import AttemptOutcome, DeliveryState
 from assistance.domain.hint import Hint
 from assistance.domain.request import AssistanceRequest, Priority
-from assistance.outbox.append import append
 from assistance.runtime import ids
 from assistance.runtime.clock import monotonic
+from assistance.runtime.faults import fault_point
 from assistance.storage.expressions import from_now, seconds
 from assistance.storage.tables import attempts, deliveries, requests
+
+#: What a delivery shows as its last error when the worker that looked it up did not come back before its lease ended.
+LOOKER_DIED = "looker_died"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,8 +42,9 @@ class Lease:
     attempt: int
     refunded: int
     looks: int
-    elapsed_seconds: float  # since the first attempt of the series, when the claim was made
-    claimed_at: float  # on the monotonic clock of this process
+    elapsed_seconds: float  # from the first attempt of the series to the claim, without waiting for slots and outages
+    claimed_at: float  # on the monotonic clock of this process, read before the lease began
+    in_steps: bool = False  # the request has a fallback: how this ends may concern its other deliveries
 
     @property
     def spent(self) -> int:
@@ -57,6 +66,8 @@ class ToSend:
     event_version: int
     destination: Mapping[str, Any] | None
     late_seconds: float
+    may_repeat: bool  # an earlier try ended without a clear answer, and readers are told
+    unconfirmed: tuple[str, ...] = ()  # the channels of earlier steps that this one steps in for
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,17 +75,22 @@ class ToLookUp:
     """Nobody knows whether it arrived: look it up, then settle.
 
     `late_receipt` is what an earlier holder still wrote down after its lease had been taken: it answers the question.
+    `looker_died` says that the last worker that looked it up did not come back.
     """
 
     lease: Lease
     destination: Mapping[str, Any] | None
     since: datetime
     late_receipt: Mapping[str, Any] | None
+    looker_died: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NothingToDo:
-    """The hint was early, late or doubled: `finished`, `stale`, `busy`, `not_due` or `misrouted`."""
+    """The hint was early, late or doubled, or its delivery has to wait.
+
+    `finished`, `stale`, `busy`, `not_due`, `misrouted`, `held` (for an operator) or `paced` (for its slot).
+    """
 
     reason: str
 
@@ -90,11 +106,22 @@ class NoSuchDelivery:
 Claim = ToSend | ToLookUp | NothingToDo | AlreadyDead | NoSuchDelivery
 
 
-def claim(connection: Connection, hint: Hint, channel: str, *, worker: str, lease_seconds: float) -> Claim:
+def claim(
+    connection: Connection,
+    hint: Hint,
+    channel: str,
+    *,
+    worker: str,
+    lease_seconds: float,
+    is_paced: bool = False,
+    slot: Slot | None = None,
+) -> Claim:
     """Lock the delivery that the hint names and take it if it is due; commit before acting on the result.
 
     `channel` is the one whose queue the hint came from. The row decides where the delivery goes, not the message.
+    On a channel with a pace nothing is sent without a slot, nor before it.
     """
+    begun = monotonic()  # first: a process that is stopped from here on must find its lease over, not just begun
     row = _lock(connection, hint.delivery_id)
     if row is None:
         return NoSuchDelivery()
@@ -104,27 +131,21 @@ def claim(connection: Connection, hint: Hint, channel: str, *, worker: str, leas
     state = DeliveryState(row.state)
     if state is DeliveryState.DEAD:
         return AlreadyDead()
-    if state.is_finished:
-        return NothingToDo(reason="finished")
-    if row.channel != channel:
-        append(connection, [replace(hint, attempt=row.attempt + 1)], delay_seconds=max(0.0, row.due_in))
-        return NothingToDo(reason="misrouted")
-    if row.leased:
-        append(connection, [replace(hint, attempt=row.attempt)], delay_seconds=row.lease_remaining)
-        return NothingToDo(reason="busy")
+    reason = reason_to_wait(connection, hint, row, state, channel)
+    if reason is not None:
+        return NothingToDo(reason=reason)
     if state is DeliveryState.SENDING:
-        return _take_over(connection, hint, row, lease_seconds)
-    if row.due_in > 0:
-        number = row.attempt + 1 if state is DeliveryState.PENDING else row.attempt
-        append(connection, [replace(hint, attempt=number)], delay_seconds=row.due_in)
-        return NothingToDo(reason="not_due")
-    if state is DeliveryState.UNKNOWN or (row.attempt and _arrived_after_all(connection, hint)):
-        return _take_look(connection, hint, row, lease_seconds, looks=row.looks)
-    return _take_send(connection, hint, row, worker, lease_seconds)
+        return _take_over(connection, hint, row, lease_seconds, begun)
+    if state is DeliveryState.UNKNOWN or (row.attempt and late_receipt(connection, hint) is not None):
+        return _take_look(connection, hint, row, lease_seconds, begun, looks=row.looks)
+    if is_paced and (slot is None or not slot.is_now):
+        return NothingToDo(reason=put_off(connection, hint, row, slot))
+    return _take_send(connection, hint, row, worker, lease_seconds, begun)
 
 
 def _lock(connection: Connection, delivery_id: UUID) -> Row[Any] | None:
     now = func.now()
+    out_seconds = outage_seconds(deliveries.c.channel)
     statement = (
         select(
             deliveries,
@@ -135,11 +156,18 @@ def _lock(connection: Connection, delivery_id: UUID) -> Row[Any] | None:
             requests.c.customer,
             requests.c.metadata.label("request_metadata"),
             requests.c.created_at.label("requested_at"),
+            requests.c.route.has_key("steps").label("in_steps"),
             func.coalesce(deliveries.c.lease_until > now, false()).label("leased"),
             seconds(deliveries.c.lease_until - now).label("lease_remaining"),
             seconds(deliveries.c.next_attempt_at - now).label("due_in"),
             seconds(now - requests.c.created_at).label("late_seconds"),
-            func.coalesce(seconds(now - deliveries.c.first_attempt_at), 0.0).label("elapsed_seconds"),
+            out_seconds.label("channel_out_seconds"),
+            func.greatest(
+                0.0,
+                seconds(now - deliveries.c.first_attempt_at)
+                - deliveries.c.paced_seconds
+                - (out_seconds - deliveries.c.out_seconds_before),
+            ).label("elapsed_seconds"),
         )
         .join_from(deliveries, requests)
         .where(deliveries.c.id == delivery_id)
@@ -148,8 +176,10 @@ def _lock(connection: Connection, delivery_id: UUID) -> Row[Any] | None:
     return connection.execute(statement).one_or_none()
 
 
-def _take_send(connection: Connection, hint: Hint, row: Row[Any], worker: str, lease_seconds: float) -> ToSend:
-    lease = _lease(hint, row, attempt=row.attempt + 1, looks=0)
+def _take_send(
+    connection: Connection, hint: Hint, row: Row[Any], worker: str, lease_seconds: float, begun: float
+) -> ToSend:
+    lease = _lease(hint, row, begun, attempt=row.attempt + 1, looks=0)
     until = from_now(lease_seconds)
     connection.execute(
         update(deliveries)
@@ -159,12 +189,15 @@ def _take_send(connection: Connection, hint: Hint, row: Row[Any], worker: str, l
             attempt=lease.attempt,
             looks=0,
             first_attempt_at=func.coalesce(deliveries.c.first_attempt_at, func.now()),
+            out_seconds_before=row.out_seconds_before if row.first_attempt_at else row.channel_out_seconds,
+            slot_at=None,
             lease_token=lease.token,
             lease_until=until,
             check_at=until,
             updated_at=func.now(),
         )
     )
+    fault_point("consumer.before_attempt")
     connection.execute(
         insert(attempts).values(delivery_id=hint.delivery_id, series=hint.series, number=lease.attempt, worker=worker)
     )
@@ -183,17 +216,21 @@ def _take_send(connection: Connection, hint: Hint, row: Row[Any], worker: str, l
         event_version=row.event_version,
         destination=row.destination,
         late_seconds=row.late_seconds,
+        may_repeat=row.may_repeat,
+        unconfirmed=unconfirmed(connection, row) if row.step else (),
     )
 
 
-def _take_over(connection: Connection, hint: Hint, row: Row[Any], lease_seconds: float) -> ToLookUp:
+def _take_over(connection: Connection, hint: Hint, row: Row[Any], lease_seconds: float, begun: float) -> ToLookUp:
     """The holder died or was stopped while sending: what it did is unknown."""
     mark_attempt_unknown(connection, hint.delivery_id, hint.series, row.attempt)
-    return _take_look(connection, hint, row, lease_seconds, looks=0)
+    return _take_look(connection, hint, row, lease_seconds, begun, looks=0)
 
 
-def _take_look(connection: Connection, hint: Hint, row: Row[Any], lease_seconds: float, *, looks: int) -> ToLookUp:
-    lease = _lease(hint, row, attempt=row.attempt, looks=looks)
+def _take_look(
+    connection: Connection, hint: Hint, row: Row[Any], lease_seconds: float, begun: float, *, looks: int
+) -> ToLookUp:
+    lease = _lease(hint, row, begun, attempt=row.attempt, looks=looks)
     until = from_now(lease_seconds)
     connection.execute(
         update(deliveries)
@@ -218,17 +255,9 @@ def _take_look(connection: Connection, hint: Hint, row: Row[Any], lease_seconds:
         destination=row.destination,
         since=ambiguous[0].started_at if ambiguous else row.first_attempt_at,
         late_receipt=next((attempt.receipt for attempt in ambiguous if attempt.receipt is not None), None),
+        looker_died=row.state == DeliveryState.UNKNOWN
+        and (row.lease_token is not None or row.last_error_code == LOOKER_DIED),
     )
-
-
-def _arrived_after_all(connection: Connection, hint: Hint) -> bool:
-    """Whether a holder whose lease was over wrote down a receipt since."""
-    receipts = select(attempts.c.number).where(
-        attempts.c.delivery_id == hint.delivery_id,
-        attempts.c.series == hint.series,
-        attempts.c.receipt.is_not(None),
-    )
-    return connection.execute(receipts.limit(1)).first() is not None
 
 
 def mark_attempt_unknown(connection: Connection, delivery_id: UUID, series: int, number: int) -> None:
@@ -246,7 +275,7 @@ def mark_attempt_unknown(connection: Connection, delivery_id: UUID, series: int,
     )
 
 
-def _lease(hint: Hint, row: Row[Any], *, attempt: int, looks: int) -> Lease:
+def _lease(hint: Hint, row: Row[Any], begun: float, *, attempt: int, looks: int) -> Lease:
     return Lease(
         token=ids.token(),
         hint=hint,
@@ -254,5 +283,6 @@ def _lease(hint: Hint, row: Row[Any], *, attempt: int, looks: int) -> Lease:
         refunded=row.refunded,
         looks=looks,
         elapsed_seconds=row.elapsed_seconds,
-        claimed_at=monotonic(),
+        claimed_at=begun,
+        in_steps=row.in_steps,
     )

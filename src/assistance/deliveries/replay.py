@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, func, select, update
 
+from assistance.deliveries.settle import Reason
 from assistance.deliveries.transition import hint_for, lock_request, refresh_request
 from assistance.domain.delivery import DeliveryState
 from assistance.domain.errors import NotReplayable
@@ -20,7 +21,7 @@ def replay(
     Raises `NotReplayable` when there is no such open letter, or none with a delivery to send again.
     """
     letter = connection.execute(
-        select(dead_letters.c.delivery_id, dead_letters.c.resolution, deliveries.c.request_id)
+        select(dead_letters.c.delivery_id, dead_letters.c.resolution, dead_letters.c.reason, deliveries.c.request_id)
         .select_from(dead_letters.outerjoin(deliveries, deliveries.c.id == dead_letters.c.delivery_id))
         .where(dead_letters.c.id == letter_id)
     ).one_or_none()
@@ -46,6 +47,8 @@ def replay(
             refunded=0,
             looks=0,
             first_attempt_at=None,
+            paced_seconds=0.0,
+            may_repeat=deliveries.c.may_repeat | (letter.reason == Reason.OUTCOME_UNKNOWN),
             next_attempt_at=from_now(delay_seconds),
             check_at=from_now(delay_seconds + check_after),
             reconciled=0,
@@ -56,4 +59,4 @@ def replay(
     if row is None:
         raise NotReplayable(f"The delivery of dead letter {letter_id} is not dead any more.")
     append(connection, [hint_for(row)], delay_seconds=delay_seconds)
-    refresh_request(connection, letter.request_id, actor)
+    refresh_request(connection, letter.request_id, actor, check_after=check_after)

@@ -22,6 +22,9 @@ from assistance.domain.outcome import (
 )
 from assistance.resilience.retry_schedule import RetrySchedule
 
+#: The shortest wait that a provider can ask for: one that says "at once" and refuses would be asked without a pause.
+_SHORTEST_WAIT_SECONDS = 1.0
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Policy:
@@ -89,6 +92,13 @@ class Hold:
     problem: Problem
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cancel:
+    """It is not needed any more, and is not tried again."""
+
+    problem: Problem
+
+
 class Reason(StrEnum):
     """Why a delivery ended dead; the reason of its dead letter."""
 
@@ -105,7 +115,7 @@ class Bury:
     problem: Problem
 
 
-Settlement = Deliver | TryAgain | LookUp | Hold | Bury
+Settlement = Deliver | TryAgain | LookUp | Hold | Cancel | Bury
 
 
 def settle_send(outcome: Outcome, standing: Standing, policy: Policy, spread: float) -> Settlement:
@@ -150,10 +160,12 @@ def settle_look(lookup: Lookup, standing: Standing, policy: Policy, spread: floa
             if policy.on_unknown is OnUnknown.HOLD:
                 return Hold(problem=problem)
             settlement = _try_again(problem, standing, policy, spread)
-            return replace(settlement, may_repeat=True) if isinstance(settlement, TryAgain) else settlement
+            if isinstance(settlement, TryAgain):
+                return replace(settlement, may_repeat=True)
+            return replace(settlement, reason=Reason.OUTCOME_UNKNOWN)
         case CannotTell(code=code, detail=detail, retry_after_seconds=retry_after):
             problem = Problem(kind="unknown", code=code, detail=detail)
-            delay = retry_after if retry_after is not None else policy.retry.delay_after(standing.spent, spread)
+            delay = _delay(standing, policy, spread, retry_after)
             if policy.retry.allows(standing.elapsed_seconds, delay):
                 return LookUp(delay_seconds=delay, looks=standing.looks, problem=problem)
             if policy.on_unknown is OnUnknown.HOLD:
@@ -164,8 +176,15 @@ def settle_look(lookup: Lookup, standing: Standing, policy: Policy, spread: floa
 
 def _try_again(
     problem: Problem, standing: Standing, policy: Policy, spread: float, retry_after: float | None = None
-) -> Settlement:
-    delay = retry_after if retry_after is not None else policy.retry.delay_after(standing.spent, spread)
+) -> TryAgain | Bury:
+    delay = _delay(standing, policy, spread, retry_after)
     if not policy.retry.allows(standing.elapsed_seconds, delay):
         return Bury(reason=Reason.GAVE_UP, problem=problem)
     return TryAgain(delay_seconds=delay, refund=retry_after is not None, problem=problem)
+
+
+def _delay(standing: Standing, policy: Policy, spread: float, retry_after: float | None) -> float:
+    """A waiting time that the provider named is obeyed; a second at least, whatever a channel type makes of it."""
+    if retry_after is None:
+        return policy.retry.delay_after(standing.spent, spread)
+    return max(_SHORTEST_WAIT_SECONDS, retry_after)

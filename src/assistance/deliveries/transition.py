@@ -7,26 +7,33 @@ request would stay `accepted` for ever.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ColumnElement, Connection, Row, case, func, select, update
 
+from assistance.deliveries.attempts import close_attempt
 from assistance.deliveries.bury import bury
-from assistance.deliveries.claim import Lease, mark_attempt_unknown
-from assistance.deliveries.settle import Bury, Deliver, Hold, LookUp, Settlement, TryAgain
-from assistance.domain.delivery import AttemptOutcome, DeliveryState, Purpose
+from assistance.deliveries.channel_states import PauseCause, pause
+from assistance.deliveries.claim import LOOKER_DIED, Lease, mark_attempt_unknown
+from assistance.deliveries.fallback import drop_timer, follow_plan, unless_handled_elsewhere
+from assistance.deliveries.late_receipts import end_held, late_receipt
+from assistance.deliveries.settle import Bury, Cancel, Deliver, Hold, LookUp, Settlement, TryAgain
+from assistance.deliveries.steps import StepState, step_states
+from assistance.deliveries.timeline import write_event
+from assistance.domain.delivery import DeliveryState
 from assistance.domain.event import EventType
 from assistance.domain.hint import Hint
-from assistance.domain.outcome import Delivered, Outcome, Rejected, RetryLater, Unknown
+from assistance.domain.outcome import Delivered, Outcome
 from assistance.domain.request import RequestStatus
+from assistance.domain.route import thaw_steps
 from assistance.outbox.append import append
+from assistance.runtime.faults import fault_point
 from assistance.storage.expressions import from_now
 from assistance.storage.plain import plain_json, plain_text
-from assistance.storage.tables import attempts, deliveries, events, requests
+from assistance.storage.tables import deliveries, requests
 
 _EVENT_OF = {
     RequestStatus.ACCEPTED: EventType.REPLAYED,
@@ -38,10 +45,14 @@ _EVENT_OF = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Concluded:
-    """What the transition did; `kept` is false when the lease had been taken over, and nothing was changed."""
+    """What the transition did; `kept` is false when the lease had been taken over, and nothing was changed.
+
+    `cancelled` says that it wrote `cancelled` instead of the settlement: another step had told people meanwhile.
+    """
 
     kept: bool
     request_status: RequestStatus | None = None
+    cancelled: bool = False
 
 
 def conclude(
@@ -55,76 +66,114 @@ def conclude(
 ) -> Concluded:
     """Write the settlement of a lease; `outcome` is the answer to a send, none after a look-up.
 
-    `check_after` is how many seconds after its next due time conciliation may look at an unfinished delivery.
+    `check_after` is how many seconds after its next due time conciliation may look at an unfinished delivery. A receipt
+    that comes after its lease ended still ends a delivery that is held for want of one.
     """
-    ends = isinstance(settlement, Deliver | Bury)
-    if ends:
-        lock_request(connection, lease.hint.request_id)
+    stops_channel = settlement.problem if isinstance(settlement, TryAgain) and settlement.pause_channel else None
+    settlement = _under_lock(connection, lease, settlement)
+    ends = isinstance(settlement, Deliver | Bury | Cancel)
     kept = _write_delivery(connection, lease, settlement, check_after)
     if outcome is not None:
-        _write_attempt(connection, lease, outcome)
+        close_attempt(connection, lease, outcome)
     if not kept:
+        _end_if_held(connection, lease.hint, outcome, actor=actor, check_after=check_after)
         return Concluded(kept=False)
     match settlement:
         case TryAgain(delay_seconds=delay):
+            fault_point("consumer.before_retry")
             append(connection, [replace(lease.hint, attempt=lease.attempt + 1)], delay_seconds=delay)
         case LookUp(delay_seconds=delay):
             append(connection, [replace(lease.hint, attempt=lease.attempt)], delay_seconds=delay)
         case Bury(reason=reason, problem=problem):
+            fault_point("consumer.before_burial")
             bury(connection, lease.hint, source="consumer", reason=reason, error=f"{problem.code}: {problem.detail}")
-    status = refresh_request(connection, lease.hint.request_id, actor) if ends else None
-    return Concluded(kept=True, request_status=status)
+    status = refresh_request(connection, lease.hint.request_id, actor, check_after=check_after) if ends else None
+    if stops_channel is not None:
+        why = f"{stops_channel.code}: {stops_channel.detail}"
+        pause(connection, lease.hint.channel, cause=PauseCause.CONFIGURATION, reason=why, by=actor)
+    fault_point("consumer.before_settled")
+    return Concluded(kept=True, request_status=status, cancelled=isinstance(settlement, Cancel))
 
 
-def lock_request(connection: Connection, request_id: UUID) -> None:
-    """Take the lock that orders everything that happens to a request."""
-    connection.execute(select(requests.c.id).where(requests.c.id == request_id).with_for_update(key_share=True))
+def _end_if_held(
+    connection: Connection, hint: Hint, outcome: Outcome | None, *, actor: str, check_after: float
+) -> None:
+    if isinstance(outcome, Delivered) and end_held(connection, hint, outcome.receipt):
+        refresh_request(connection, hint.request_id, actor, check_after=check_after)
 
 
-def refresh_request(connection: Connection, request_id: UUID, actor: str) -> RequestStatus:
-    """Bring the request's status in line with its deliveries; the caller holds its lock.
+def _under_lock(connection: Connection, lease: Lease, settlement: Settlement) -> Settlement:
+    """Lock the request where its other deliveries are concerned; the settlement in the light of what happened since."""
+    if not (lease.in_steps or isinstance(settlement, Deliver | Bury | Hold)):
+        return settlement
+    before = lock_request(connection, lease.hint.request_id)
+    if isinstance(settlement, Hold) and (receipt := late_receipt(connection, lease.hint)) is not None:
+        return Deliver(receipt=receipt)
+    if lease.in_steps and before == RequestStatus.DELIVERED:
+        return unless_handled_elsewhere(connection, lease.hint, settlement)
+    return settlement
 
+
+def lock_request(connection: Connection, request_id: UUID) -> str | None:
+    """Take the lock that orders everything that happens to a request; its status, or none when it is gone."""
+    this = select(requests.c.status).where(requests.c.id == request_id)
+    return connection.scalar(this.with_for_update(key_share=True))
+
+
+def refresh_request(connection: Connection, request_id: UUID, actor: str, *, check_after: float) -> RequestStatus:
+    """Bring the request in line with its deliveries; the caller holds its lock.
+
+    Where the request has a fallback, that begins the step after a dead one and cancels what another step made needless.
     A changed status raises `state_version` by one and writes the event, in the same transaction.
     """
-    rows = connection.execute(
-        select(deliveries.c.purpose, deliveries.c.required, deliveries.c.state).where(
-            deliveries.c.request_id == request_id
+    before = connection.execute(
+        select(requests.c.status, requests.c.ended_at, requests.c.route["steps"].label("steps")).where(
+            requests.c.id == request_id
         )
-    ).all()
-    found = status_of(rows)
+    ).one()
+    steps = thaw_steps(before.steps or ())
+    rows = _deliveries_of(connection, request_id)
+    if steps and follow_plan(connection, request_id, steps, rows, actor=actor, check_after=check_after):
+        rows = _deliveries_of(connection, request_id)
+    found = status_of(rows, len(steps))
     finished = found is not RequestStatus.ACCEPTED and all(DeliveryState(row.state).is_finished for row in rows)
     ended_at = func.coalesce(requests.c.ended_at, func.now()) if finished else None
-    before = connection.execute(select(requests.c.status, requests.c.ended_at).where(requests.c.id == request_id)).one()
     if before.status != found:
-        version = connection.scalar(
-            update(requests)
-            .where(requests.c.id == request_id)
-            .values(status=found, state_version=requests.c.state_version + 1, ended_at=ended_at, updated_at=func.now())
-            .returning(requests.c.state_version)
-        )
-        connection.execute(
-            insert(events).values(request_id=request_id, version=version, type=_EVENT_OF[found], actor=actor)
-        )
+        write_event(connection, request_id, _EVENT_OF[found], actor, status=found, ended_at=ended_at)
+        if steps and found is not RequestStatus.ACCEPTED:
+            drop_timer(connection, request_id)
     elif finished != (before.ended_at is not None):
         connection.execute(update(requests).where(requests.c.id == request_id).values(ended_at=ended_at))
     return found
 
 
-def status_of(rows: Iterable[Any]) -> RequestStatus:
-    """Where the telling stands, given the deliveries (`purpose`, `required`, `state`) of a request.
+def _deliveries_of(connection: Connection, request_id: UUID) -> Sequence[Any]:
+    return connection.execute(
+        select(
+            deliveries.c.purpose,
+            deliveries.c.required,
+            deliveries.c.state,
+            deliveries.c.step,
+            deliveries.c.channel,
+        ).where(deliveries.c.request_id == request_id)
+    ).all()
 
-    Callbacks and follow-ups never change it.
+
+def status_of(rows: Iterable[Any], planned: int = 1) -> RequestStatus:
+    """Where the telling stands, given the deliveries (`purpose`, `required`, `state`, `step`) of a request.
+
+    `planned` is how many steps its plan has. One step that told people is enough; callbacks and follow-ups never
+    change it.
     """
-    states = {DeliveryState(row.state) for row in rows if row.purpose == Purpose.NOTIFY and row.required}
-    if DeliveryState.DEAD in states:
-        return RequestStatus.UNDELIVERABLE
-    if states == {DeliveryState.DELIVERED}:
+    states = step_states(rows)
+    ended = set(states.values())
+    if StepState.DELIVERED in ended or not states:
         return RequestStatus.DELIVERED
-    if states == {DeliveryState.CANCELLED}:
+    if ended == {StepState.CANCELLED}:
         return RequestStatus.CANCELLED
-    if states <= {DeliveryState.DELIVERED, DeliveryState.CANCELLED}:
-        return RequestStatus.DELIVERED
-    return RequestStatus.ACCEPTED
+    if StepState.TRYING in ended or len(states) < planned:
+        return RequestStatus.ACCEPTED
+    return RequestStatus.UNDELIVERABLE
 
 
 def _write_delivery(connection: Connection, lease: Lease, settlement: Settlement, check_after: float) -> bool:
@@ -178,6 +227,12 @@ def _columns_for(settlement: Settlement, lease: Lease, check_after: float) -> di
                 "check_at": from_now(check_after),
                 **_error(problem.kind, problem.code, problem.detail),
             }
+        case Cancel(problem=problem):
+            return {
+                "state": DeliveryState.CANCELLED,
+                "check_at": None,
+                **_error(problem.kind, problem.code, problem.detail),
+            }
         case Bury(problem=problem):
             return {
                 "state": DeliveryState.DEAD,
@@ -191,43 +246,14 @@ def _error(kind: str, code: str, detail: str) -> dict[str, str]:
     return {"last_error_class": kind, "last_error_code": plain_text(code), "last_error_detail": plain_text(detail)}
 
 
-def _write_attempt(connection: Connection, lease: Lease, outcome: Outcome) -> None:
-    """Close the attempt. A result that comes late is written all the same: a look-up reads it before asking."""
-    connection.execute(
-        update(attempts)
-        .where(
-            attempts.c.delivery_id == lease.hint.delivery_id,
-            attempts.c.series == lease.hint.series,
-            attempts.c.number == lease.attempt,
-            attempts.c.outcome.in_((AttemptOutcome.SENDING, AttemptOutcome.UNKNOWN)),
-        )
-        .values(finished_at=func.now(), **_attempt_columns(outcome))
-    )
-
-
-def _attempt_columns(outcome: Outcome) -> Mapping[str, Any]:
-    match outcome:
-        case Delivered(receipt=receipt):
-            return {"outcome": AttemptOutcome.DELIVERED, "receipt": plain_json(receipt), "code": None, "detail": None}
-        case RetryLater(code=code, detail=detail):
-            return {"outcome": AttemptOutcome.RETRY_LATER, **_answer(code, detail)}
-        case Rejected(code=code, detail=detail):
-            return {"outcome": AttemptOutcome.REJECTED, **_answer(code, detail)}
-        case Unknown(code=code, detail=detail):
-            return {"outcome": AttemptOutcome.UNKNOWN, **_answer(code, detail)}
-    assert_never(outcome)
-
-
-def _answer(code: str, detail: str) -> dict[str, str]:
-    return {"code": plain_text(code), "detail": plain_text(detail)}
-
-
 def expire_leases(connection: Connection, overdue: ColumnElement[bool]) -> int:
     """Turn deliveries whose holder went away into unknown ones that are due for a look-up; how many there were.
 
     `overdue` says which leases count as over: those past their time, or all when the caller knows that nobody else
     is alive. The hint is left to conciliation.
     """
+    was_looked_up = deliveries.c.state == DeliveryState.UNKNOWN
+    died_looking = _error("unknown", LOOKER_DIED, "The worker that looked it up did not come back.")
     held = (
         select(deliveries.c.id)
         .where(deliveries.c.lease_token.is_not(None), overdue)
@@ -240,6 +266,8 @@ def expire_leases(connection: Connection, overdue: ColumnElement[bool]) -> int:
         .where(deliveries.c.id.in_(held))
         .values(
             state=DeliveryState.UNKNOWN,
+            # A worker that died while looking leaves no other trace, and the time for such looks is bounded.
+            **{name: case((was_looked_up, value), else_=deliveries.c[name]) for name, value in died_looking.items()},
             lease_token=None,
             lease_until=None,
             next_attempt_at=func.now(),

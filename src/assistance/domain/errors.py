@@ -51,6 +51,10 @@ class NotReplayable(AssistanceError):
     """This dead letter cannot be replayed."""
 
 
+class NotHeld(AssistanceError):
+    """This delivery does not wait for an operator."""
+
+
 class OutboxFull(AssistanceError):
     """Too many deliveries of this topic's channels wait already; try again later."""
 

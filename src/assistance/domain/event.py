@@ -13,6 +13,8 @@ class EventType(StrEnum):
     UNDELIVERABLE = "assistance.undeliverable"
     CANCELLED = "assistance.cancelled"
     REPLAYED = "assistance.replayed"
+    REROUTED = "assistance.rerouted"  # data: the channels "from" and "to"
+    FALLBACK_STARTED = "assistance.fallback"  # data: step, channels, and the cause "time" or "dead"
 
 
 #: The version of the event that every request starts with.

@@ -81,13 +81,14 @@ class CannotTell:
     """The look-up gave no answer.
 
     `look_again` says that a later look may answer (the provider is down or asks to wait); without it the
-    channel cannot be looked up at all.
+    channel cannot be looked up at all. `answered` is false when no answer came; see `RetryLater`.
     """
 
     code: str
     detail: str
     look_again: bool = False
     retry_after_seconds: float | None = None
+    answered: bool = True
 
 
 Lookup = Found | NotFound | CannotTell

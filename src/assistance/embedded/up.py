@@ -52,6 +52,7 @@ type = "slack"
 token = "env:{token}"
 channel = "C0SALESTEAM"
 api_url = "http://{host}:{slack_port}/api/"
+pace = "100/s"  # the real Slack takes one message a second; here nobody wants to wait
 
 [channels.pricing-inbox]
 type = "email"

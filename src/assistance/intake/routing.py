@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 from assistance.configuration import Configuration, fold_topic
 from assistance.domain.errors import UnknownTopic
+from assistance.domain.route import Route
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """The channels that must each get the request, and the version of the file that said so."""
+    """Where a request goes, and the version of the file that said so."""
 
     topic: str
-    channels: tuple[str, ...]
+    route: Route
     digest: str
 
 
@@ -23,7 +24,7 @@ def plan(configuration: Configuration, topic: str) -> Plan:
     Raises `UnknownTopic`.
     """
     folded = fold_topic(topic)
-    channels = configuration.topics.get(folded)
-    if channels is None:
+    route = configuration.topics.get(folded)
+    if route is None:
         raise UnknownTopic(topic, tuple(sorted(configuration.topics)))
-    return Plan(topic=folded, channels=channels, digest=configuration.digest)
+    return Plan(topic=folded, route=route, digest=configuration.digest)

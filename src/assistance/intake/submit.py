@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from psycopg.errors import UniqueViolation
 from sqlalchemy import Connection, exc
 from sqlalchemy.dialects.postgresql import insert
 
 from assistance.configuration import Configuration
+from assistance.deliveries.fallback import set_timer
+from assistance.deliveries.start import start_deliveries
 from assistance.domain.answers import Accepted, IdempotencyKey
-from assistance.domain.hint import Hint
 from assistance.domain.request import Submission
+from assistance.domain.route import freeze_steps
 from assistance.intake.backlog import Backlog
 from assistance.intake.idempotency import first_answer, remember
 from assistance.intake.routing import Plan, plan
-from assistance.outbox.append import append
 from assistance.runtime import ids
 from assistance.runtime.clock import Deadline
+from assistance.runtime.faults import fault_point
 from assistance.storage.database import Database
-from assistance.storage.expressions import from_now
-from assistance.storage.tables import deliveries, requests
+from assistance.storage.tables import requests
 
 #: Callers without a key of their own share this name.
 ANONYMOUS = ""
@@ -54,26 +56,30 @@ class Intake:
 
         Raises `UnknownTopic`, `OutboxFull`, `IdempotencyKeyReused`, `DatabaseUnavailable` and `CommitUnknown`.
         """
-        route = plan(self._configuration, submission.topic)
-        self._backlog.check(route.channels, deadline)
+        found = plan(self._configuration, submission.topic)
+        self._backlog.check(found.route.to, deadline)
+        fault_point("api.before_begin")
         accepted = None
         while accepted is None:
             # None: a call with the same key was committed at the same time; its answer is there now.
-            accepted = self._store(submission, route, idempotency, deadline)
+            accepted = self._store(submission, found, idempotency, deadline)
+        fault_point("api.after_commit")
         if not accepted.replayed:
             self._wake_relay()
+        fault_point("api.before_answer")
         return accepted
 
     def _store(
-        self, submission: Submission, route: Plan, key: IdempotencyKey | None, deadline: Deadline
+        self, submission: Submission, found: Plan, key: IdempotencyKey | None, deadline: Deadline
     ) -> Accepted | None:
         def work(connection: Connection) -> Accepted:
             known = first_answer(connection, ANONYMOUS, key) if key else None
             if known is not None:
                 return known
-            accepted = self._insert(connection, submission, route)
+            accepted = self._insert(connection, submission, found)
             if key and not remember(connection, ANONYMOUS, key, accepted.id):
                 raise _KeyTaken
+            fault_point("api.before_commit")
             return accepted
 
         for _ in range(_REF_TRIES):
@@ -86,7 +92,7 @@ class Intake:
                     raise
         raise AssertionError(f"{_REF_TRIES} random refs in a row were taken")
 
-    def _insert(self, connection: Connection, submission: Submission, route: Plan) -> Accepted:
+    def _insert(self, connection: Connection, submission: Submission, found: Plan) -> Accepted:
         request_id, ref = ids.uuid7(), ids.new_ref()
         created_at = connection.scalar(
             insert(requests)
@@ -94,28 +100,24 @@ class Intake:
                 id=request_id,
                 ref=ref,
                 client=ANONYMOUS,
-                topic=route.topic,
+                topic=found.topic,
                 description=submission.description,
-                route={"topic": route.topic, "configuration": route.digest},
+                route=_frozen(found),
             )
             .returning(requests.c.created_at)
         )
-        hints = [
-            Hint(delivery_id=ids.uuid7(), request_id=request_id, channel=channel, series=1, attempt=1)
-            for channel in route.channels
-        ]
-        check_at = from_now(self._check_after)
-        connection.execute(
-            insert(deliveries).values(
-                [
-                    {"id": h.delivery_id, "request_id": request_id, "channel": h.channel, "check_at": check_at}
-                    for h in hints
-                ]
-            )
-        )
-        append(connection, hints)
+        fault_point("api.after_request_insert")
+        start_deliveries(connection, request_id, found.route.to, step=0, check_after=self._check_after)
+        set_timer(connection, request_id, found.route.steps)
         assert created_at is not None
-        return Accepted(id=request_id, ref=ref, topic=route.topic, created_at=created_at)
+        return Accepted(id=request_id, ref=ref, topic=found.topic, created_at=created_at)
+
+
+def _frozen(found: Plan) -> dict[str, Any]:
+    """What the request keeps of its plan; the steps only where there are several."""
+    steps = found.route.steps
+    plan_of_steps = {"steps": freeze_steps(steps)} if len(steps) > 1 else {}
+    return {"topic": found.topic, "configuration": found.digest, **plan_of_steps}
 
 
 def _is_taken_ref(error: exc.IntegrityError) -> bool:

@@ -13,7 +13,7 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, func, select, text, update
 
 from assistance.domain.hint import Hint
-from assistance.storage.expressions import from_now
+from assistance.storage.expressions import from_now, seconds
 from assistance.storage.tables import outbox
 
 
@@ -49,6 +49,14 @@ def claim(connection: Connection, channels: Collection[str], limit: int) -> list
         )
         for row in rows
     ]
+
+
+def seconds_to_next(connection: Connection, channels: Collection[str]) -> float | None:
+    """How soon a row of these channels becomes due that is not due yet; none when there is no such row."""
+    later = select(seconds(func.min(outbox.c.available_at) - func.now())).where(
+        outbox.c.available_at > func.now(), outbox.c.channel.in_(channels)
+    )
+    return connection.scalar(later)
 
 
 def delete_rows(connection: Connection, ids: Sequence[int]) -> None:

@@ -10,9 +10,10 @@ import structlog
 from assistance.broker.contract import Confirmation, ConnectionState, Message, Publisher
 from assistance.domain.errors import BrokerUnavailable
 from assistance.domain.hint import HINT_TYPE, encode
-from assistance.outbox.claim import OutboxRow, claim, delete_rows, postpone_rows, refuse_rows
+from assistance.outbox.claim import OutboxRow, claim, delete_rows, postpone_rows, refuse_rows, seconds_to_next
 from assistance.runtime import metrics
 from assistance.runtime.clock import Deadline, monotonic
+from assistance.runtime.faults import fault_point
 from assistance.storage.database import Database
 
 log = structlog.get_logger()
@@ -34,6 +35,8 @@ class Relay:
         self._publisher = publisher
         self._channels = tuple(channels)
         self._unconfirmed_since: float | None = None  # rows are due since then, and none was confirmed
+        #: How soon after the last pass another row becomes due: what has a slot goes out at it, not at the next poll.
+        self.next_due_seconds: float | None = None
         self._tried_at = self._reconnected_at = float("-inf")
 
     def one_pass(self) -> bool:
@@ -47,18 +50,24 @@ class Relay:
             raise BrokerUnavailable(f"The broker connection is {state}.")
         with self._database.transaction(Deadline.after(_PASS_SECONDS)) as connection:
             rows = claim(connection, self._channels, _BATCH)
+            if rows:
+                fault_point("relay.after_claim")
             answers = self._publisher.publish([_message(row) for row in rows], _CONFIRM_SECONDS) if rows else []
             by_answer = {kind: [r.id for r, a in zip(rows, answers, strict=True) if a is kind] for kind in Confirmation}
             if by_answer[Confirmation.CONFIRMED]:
+                fault_point("relay.after_confirm")
                 delete_rows(connection, by_answer[Confirmation.CONFIRMED])
+                fault_point("relay.before_commit")
             for kind in (Confirmation.RETURNED, Confirmation.NACKED):
                 if by_answer[kind]:
                     refuse_rows(connection, by_answer[kind], f"The broker answered: {kind}.")
             if by_answer[Confirmation.UNKNOWN] and self._publisher.state is ConnectionState.READY:
                 # The connection lives, so that one queue must be stuck: its rows make way for those of the others.
                 postpone_rows(connection, by_answer[Confirmation.UNKNOWN], _POSTPONE_SECONDS)
+            self.next_due_seconds = seconds_to_next(connection, self._channels)
         self._report(Counter(answers))
         if by_answer[Confirmation.CONFIRMED]:
+            fault_point("relay.after_commit")
             self._unconfirmed_since = None
         elif rows:
             self._watch_for_stall()

@@ -14,6 +14,8 @@ from assistance.storage.database import raw_connection
 
 #: How often the listening thread looks whether it should stop.
 _LOOK_SECONDS = 0.5
+#: Rows that become due one shortly after the other are published together.
+_SHORTEST_SECONDS = 0.01
 
 
 class WakeUp:
@@ -27,9 +29,10 @@ class WakeUp:
         self._thread = threading.Thread(target=self._listen, name="relay-wake-up", daemon=True)
         self._thread.start()
 
-    def wait(self) -> None:
-        """Return at the next wake-up, at the poll, or when asked to stop."""
-        self._woken.wait(self._poll_seconds)
+    def wait(self, at_most: float | None = None) -> None:
+        """Return at the next wake-up, at the poll (or `at_most` seconds from now), or when asked to stop."""
+        soon = self._poll_seconds if at_most is None else max(at_most, _SHORTEST_SECONDS)
+        self._woken.wait(min(soon, self._poll_seconds))
         self._woken.clear()
 
     def wake(self) -> None:

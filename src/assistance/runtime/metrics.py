@@ -29,10 +29,20 @@ _LATENCIES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 3
 http_requests = Counter("http_requests", "Answers of the API.", ["status"])
 http_request_seconds = Histogram("http_request_duration_seconds", "From the first header to the answer.")
 db_write_seconds = Histogram("db_write_duration_seconds", "One writing transaction, with its retries.")
+accept_seconds = Histogram(
+    "assistance_accept_duration_seconds",
+    "From the first header to the answer of a call that asks for assistance.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 1, 2.5, 5, 10),
+)
+db_pool_size = Gauge("assistance_db_pool_size", "Database connections that may be used.", multiprocess_mode="livesum")
 db_pool_in_use = Gauge("assistance_db_pool_in_use", "Database connections checked out.", multiprocess_mode="livesum")
 active_workers = Gauge(
     "assistance_active_workers", "Consumer threads busy with a delivery.", ["channel"], multiprocess_mode="livesum"
 )
+channel_workers = Gauge(
+    "assistance_channel_workers", "Consumer threads that serve a channel.", ["channel"], multiprocess_mode="livesum"
+)
+outbox_limit = Gauge("assistance_outbox_limit", "OUTBOX_LIMIT of the settings.", multiprocess_mode="livemax")
 outbox_publish = Counter("assistance_outbox_publish", "Outbox rows published.", ["outcome"])
 relay_ready = Gauge(
     "assistance_relay_ready", "1 while the relay's broker connection is READY.", multiprocess_mode="livemax"
@@ -43,7 +53,15 @@ delivery_end_to_end = Histogram(
 )
 delivery_duplicates = Counter("assistance_delivery_duplicates", "Hints with nothing to do.", ["reason"])
 delivery_lease_lost = Counter("assistance_delivery_lease_lost", "Results of holders whose lease had been taken.")
+conciliation_rounds = Counter("assistance_conciliation_rounds", "Rounds that ended well.")
+ledger_violations = Gauge(
+    "assistance_ledger_violations",
+    "Rows that must not exist, as the conciliation process last counted them.",
+    ["violation"],
+    multiprocess_mode="livemax",
+)
 conciliation_repaired = Counter("assistance_conciliation_repaired", "Stragglers re-armed.", ["channel"])
+breaker_opened = Counter("assistance_breaker_opened", "Circuit breakers that this process opened.", ["channel"])
 dead_letters_recorded = Counter("assistance_dead_letters_recorded", "Messages drained from the DLQ.", ["reason"])
 handler_failures = Counter("assistance_handler_failures", "Messages whose handling raised an unexpected error.")
 

@@ -36,10 +36,12 @@ def find_request(database: Database, request_id: UUID, deadline: Deadline) -> Ma
                     requests.c.updated_at,
                     requests.c.ended_at,
                     deliveries.c.channel,
+                    deliveries.c.step,
                     deliveries.c.state,
                     deliveries.c.attempt,
                     deliveries.c.next_attempt_at,
                     deliveries.c.check_at,
+                    deliveries.c.held_at,
                     deliveries.c.receipt,
                     deliveries.c.last_error_class,
                     deliveries.c.last_error_code,
@@ -58,12 +60,15 @@ def find_request(database: Database, request_id: UUID, deadline: Deadline) -> Ma
 
 
 def _delivery(row: RowMapping) -> Mapping[str, Any]:
+    is_held = row["held_at"] is not None
     error = {part: row[f"last_error_{part}"] for part in ("class", "code", "detail")}
     return {
         "channel": row["channel"],
+        "step": row["step"],
         "state": row["state"],
         "attempts": row["attempt"],
-        "next_attempt_at": row["next_attempt_at"] if row["check_at"] is not None else None,
+        "next_attempt_at": row["next_attempt_at"] if row["check_at"] is not None and not is_held else None,
+        "held": is_held,
         "receipt": row["receipt"],
         "last_error": error if error["class"] is not None else None,
     }
@@ -134,6 +139,32 @@ def list_requests(
         statement = statement.where(requests.c.id.in_(told))
     if since is not None:
         statement = statement.where(requests.c.created_at > func.now() - since)
+    return list(connection.execute(statement))
+
+
+def held_deliveries(
+    connection: Connection, *, channel: str | None = None, request_id: UUID | None = None
+) -> list[Row[Any]]:
+    """The deliveries whose outcome an operator has to say, the oldest first."""
+    statement = (
+        select(
+            deliveries.c.id,
+            requests.c.ref,
+            requests.c.topic,
+            deliveries.c.channel,
+            deliveries.c.held_at,
+            deliveries.c.attempt,
+            deliveries.c.last_error_code,
+            deliveries.c.last_error_detail,
+        )
+        .join_from(deliveries, requests)
+        .where(deliveries.c.held_at.is_not(None))
+        .order_by(deliveries.c.held_at)
+    )
+    if channel is not None:
+        statement = statement.where(deliveries.c.channel == channel)
+    if request_id is not None:
+        statement = statement.where(deliveries.c.request_id == request_id)
     return list(connection.execute(statement))
 
 

@@ -14,13 +14,14 @@ from sqlalchemy.engine import URL, make_url
 
 from assistance.domain.errors import CommitUnknown, DatabaseUnavailable, SchemaMismatch, SettingsError
 from assistance.runtime.clock import Deadline, sleep
-from assistance.runtime.metrics import db_pool_in_use, db_write_seconds
+from assistance.runtime.metrics import db_pool_in_use, db_pool_size, db_write_seconds
 from assistance.runtime.watchdog import shut_socket, watchdog
 from assistance.storage.tables import SCHEMA_REVISION
 
 #: SQLSTATE classes and codes that time or an operator mends: the server is away, full, read-only or overloaded.
 _UNAVAILABLE_CLASSES = ("08", "53", "57", "58")
-_UNAVAILABLE_CODES = ("25006", "25P03", "55P03", "40001", "40P01")
+_READ_ONLY = "25006"
+_UNAVAILABLE_CODES = (_READ_ONLY, "25P03", "55P03", "40001", "40P01")
 #: Undefined table or schema: the database was restored or replaced after this process had checked it.
 _NO_SCHEMA_CODES = ("42P01", "3F000")
 #: Serialisation failure and deadlock: the same transaction, run again, usually succeeds.
@@ -42,6 +43,8 @@ class Database:
         self, url: str, *, deadline_seconds: float = 30.0, pool_size: int = 10, application: str = "assistance"
     ) -> None:
         self._deadline_seconds = deadline_seconds
+        self._pool_size = pool_size
+        db_pool_size.inc(pool_size)
         patience = max(1, round(deadline_seconds * 0.4))
         self._engine = sqlalchemy.create_engine(
             driver_url(url),
@@ -58,6 +61,7 @@ class Database:
             },
         )
         event.listen(self._engine, "checkout", _refuse_dead_connection)
+        event.listen(self._engine, "handle_error", _leave_standby)
 
     @contextlib.contextmanager
     def transaction(self, deadline: Deadline | None = None) -> Iterator[Connection]:
@@ -88,13 +92,16 @@ class Database:
                 sleep(_PAUSE_SECONDS)
         raise AssertionError("unreachable")
 
-    def check(self, deadline: Deadline | None = None) -> None:
+    def check(self, deadline: Deadline | None = None, *, newer_is_fine: bool = False) -> None:
         """Prove that the database answers and holds our schema.
 
+        `newer_is_fine` is for a process that runs already: it goes on working beside those of the next version.
         Raises `DatabaseUnavailable` or `SchemaMismatch`.
         """
         with self.transaction(deadline) as connection:
             found = schema_revision(connection)
+        if newer_is_fine and found is not None and found > SCHEMA_REVISION:
+            return
         if found != SCHEMA_REVISION:
             raise SchemaMismatch(
                 f"The database's schema is at {found or 'nothing yet'}, this program needs {SCHEMA_REVISION}: "
@@ -104,6 +111,8 @@ class Database:
     def close(self) -> None:
         """Close every idle connection."""
         self._engine.dispose()
+        db_pool_size.dec(self._pool_size)
+        self._pool_size = 0
 
 
 def schema_revision(connection: Connection) -> str | None:
@@ -117,7 +126,8 @@ def schema_revision(connection: Connection) -> str | None:
 def driver_url(url: str) -> URL:
     """The URL as SQLAlchemy wants it, with psycopg 3 as the driver.
 
-    Several hosts may be named (`postgresql://a:5432,b:5432/name`), as libpq allows. Raises `SettingsError`.
+    Several hosts may be named (`postgresql://a:5432,b:5432/name`), as libpq allows: the one that takes writes is used,
+    unless the URL says otherwise (`target_session_attrs`). Raises `SettingsError`.
     """
     scheme, separator, rest = url.partition("://")
     if not separator or scheme.split("+")[0] not in ("postgresql", "postgres"):
@@ -131,7 +141,7 @@ def driver_url(url: str) -> URL:
         raise SettingsError("ASSISTANCE_DATABASE_URL is wrong: it is not a URL.") from error
     if pairs:
         query = {"host": ",".join(p[0] for p in pairs), "port": ",".join(p[2] or "5432" for p in pairs)}
-        parsed = parsed.update_query_dict(query)
+        parsed = parsed.update_query_dict({"target_session_attrs": "read-write", **parsed.query, **query})
     return parsed
 
 
@@ -201,6 +211,12 @@ def _cut(connection: Connection) -> Callable[[], None]:
             shut_socket(driver.pgconn.socket)
 
     return cut
+
+
+def _leave_standby(context: sqlalchemy.ExceptionContext) -> None:
+    """The server takes no writes any more: its connections would stay useless after another one was promoted."""
+    if sqlstate(context.original_exception) == _READ_ONLY:
+        context.is_disconnect = True
 
 
 def _refuse_dead_connection(driver: Any, _record: Any, _proxy: Any) -> None:

@@ -156,6 +156,8 @@ channel_states = Table(
     _instant("probe_at"),  # when the next probe may begin
     _instant("out_since"),  # since when nothing is sent, because of a pause or the breaker
     _seconds("out_seconds"),  # the sum of all earlier such times
+    _instant("back_at"),  # when the last such time ended
+    _instant("checked_at"),  # when the configuration of a channel that is paused because of it was last checked
     _one_of("pause_cause", "operator", "configuration"),
     _one_of("breaker", "closed", "open", "half_open"),
     CheckConstraint(
@@ -174,6 +176,7 @@ paces = Table(
     Column("channel", Text, nullable=False),
     Column("destination", Text, nullable=False),
     _instant("next_slot_at", nullable=False),
+    _instant("closed_until"),  # its provider asked for a pause; slots given for an earlier moment are void
     PrimaryKeyConstraint("channel", "destination"),
 )
 

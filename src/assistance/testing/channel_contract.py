@@ -7,8 +7,11 @@ Subclass it in a test file, name the subclass `Test…`, and write the fixtures 
 # ruff: noqa: D102 (a test's name is its sentence)
 from __future__ import annotations
 
+import html
 import json
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
@@ -60,6 +63,18 @@ def example_view(description: str = "My invoice is wrong.", *, late_seconds: flo
         **members,
     }
     return View(request=AssistanceRequest(**members), event_version=1, late_seconds=late_seconds)
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Every text within a JSON value, in order."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _strings(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _strings(item)
 
 
 def new_key(series: int = 1) -> DeliveryKey:
@@ -115,7 +130,9 @@ class ChannelContract:
 
     def test_a_closed_port_is_certainly_not_sent(self, channel: Channel, provider: Provider) -> None:
         provider.provoke(Trouble.REFUSED)
-        assert isinstance(self.send(channel), RetryLater)
+        outcome = self.send(channel)
+        assert isinstance(outcome, RetryLater)
+        assert not outcome.answered, "nobody was there: say answered=False, which the circuit breaker counts"
         assert provider.visible == []
 
     def test_a_busy_provider_is_tried_again_later(self, channel: Channel, provider: Provider) -> None:
@@ -145,6 +162,17 @@ class ChannelContract:
         assert isinstance(outcome, RetryLater | Unknown), outcome
         assert provider.visible == []
         assert provider.connections == 1
+
+    def test_people_read_a_notice_before_the_description_and_machines_get_the_same_body(self, channel: Channel) -> None:
+        notice = "May repeat A-7F3K9Q: an earlier try ended without a clear answer."
+        plain = example_view("My invoice is wrong.")
+        told = channel.render(replace(plain, notices=(notice, "A < B & C")))
+        if not self.channel_type.capabilities.for_people:
+            assert told == channel.render(plain)
+            return
+        shown = html.unescape("\n".join(_strings(told.content)))
+        body = shown[shown.index(notice) :]
+        assert body.index("A < B & C") < body.index("My invoice is wrong.")
 
     def test_nothing_is_sent_when_the_deadline_has_passed(self, channel: Channel, provider: Provider) -> None:
         assert isinstance(self.send(channel, seconds=0), RetryLater)
@@ -183,6 +211,7 @@ class ChannelContract:
         answer = look(key)
         assert isinstance(answer, CannotTell)
         assert answer.look_again
+        assert not answer.answered
 
     def test_a_lookup_does_not_find_messages_from_long_before(self, channel: Channel) -> None:
         if not self.channel_type.capabilities.lookup:

@@ -17,6 +17,7 @@ from assistance.broker.rabbitmq.confirms import Batch, Confirms
 from assistance.broker.rabbitmq.connection import BrokerConnection
 from assistance.broker.topology import EXCHANGE, topology_for
 from assistance.runtime.clock import Deadline
+from assistance.runtime.faults import fault_point
 
 log = structlog.get_logger()
 
@@ -114,6 +115,7 @@ class RabbitPublisher:
         self._connection.redeclare()
 
     def _on_answer(self, frame: Any) -> None:
+        fault_point("relay.before_confirm")
         kind = Confirmation.CONFIRMED if isinstance(frame.method, Basic.Ack) else Confirmation.NACKED
         self._confirms.answered(frame.method.delivery_tag, kind, multiple=frame.method.multiple)
 

@@ -45,6 +45,7 @@ class _Stream:
         self._on_in_order = on_in_order
         self._amqp_channel: Any = None
         self._consumer_tag: str | None = None
+        self._prefetch = 0  # of that consumer
         self._opening = False
         self._left: list[_Ticket] = []
         self._held = self._received = self._received_before = 0
@@ -67,17 +68,14 @@ class _Stream:
         self.pool.withdraw()
 
     def adjust(self) -> None:
-        """Consume or cancel, as the pool is paused or not."""
+        """Consume or cancel, as the pool is paused or not, and no faster than it may."""
         if self._amqp_channel is None or not self._amqp_channel.is_open:
             return
         if self.pool.paused:
             self.cancel()
             self._settled()
-        elif self._consumer_tag is None:
-            self.in_order = False
-            self._consumer_tag = self._amqp_channel.basic_consume(
-                self.queue, self._on_message, callback=lambda _frame: self._settled()
-            )
+        elif self._consumer_tag is None or self._prefetch != self.pool.prefetch:
+            self._consume()
         else:
             self._on_in_order()
 
@@ -85,19 +83,33 @@ class _Stream:
         """Receive no more, and give back what no handler has begun and what handlers left."""
         if self._amqp_channel is None or not self._amqp_channel.is_open:
             return
-        if self._consumer_tag is not None:
-            # Before giving anything back, or the broker would offer it to this consumer again.
-            self._amqp_channel.basic_cancel(self._consumer_tag, callback=lambda _frame: None)
-            self._consumer_tag = None
+        self._stop_consuming()  # before giving anything back, or the broker would offer it to this consumer again
         for ticket in sorted([*self.pool.withdraw(), *self._left], key=lambda t: t.tag):
             self._give_back(ticket)
         self._left.clear()
+
+    def _consume(self) -> None:
+        """Begin with a consumer of its own: a prefetch counts for those that begin after it."""
+        self.in_order = False
+        if self._consumer_tag is not None and self.pool.prefetch < self._prefetch:
+            self.cancel()
+        self._stop_consuming()
+        self._prefetch = self.pool.prefetch
+        self._amqp_channel.basic_qos(prefetch_count=self._prefetch)
+        self._consumer_tag = self._amqp_channel.basic_consume(
+            self.queue, self._on_message, callback=lambda _frame: self._settled()
+        )
+
+    def _stop_consuming(self) -> None:
+        if self._consumer_tag is not None:
+            self._amqp_channel.basic_cancel(self._consumer_tag, callback=lambda _frame: None)
+            self._consumer_tag = None
 
     def _use(self, amqp_channel: Any) -> None:
         self._amqp_channel, self._opening = amqp_channel, False
         self._connection.later(LOOK_SECONDS, partial(self._look, amqp_channel))
         amqp_channel.add_on_cancel_callback(self._on_cancelled)
-        amqp_channel.basic_qos(prefetch_count=self.pool.prefetch, callback=lambda _frame: self.adjust())
+        self.adjust()
 
     def _settled(self) -> None:
         self.in_order = True
@@ -169,6 +181,7 @@ class RabbitSubscriber:
     def __init__(self, url: str, channels: Iterable[str]) -> None:
         self._streams: tuple[_Stream, ...] = ()
         self._paused: set[str] = set()
+        self._trickles: dict[str, int] = {}
         self._connection = BrokerConnection(parse_url(url), topology_for(channels), "assistance-subscriber", self)
 
     @property
@@ -183,6 +196,7 @@ class RabbitSubscriber:
         """Begin to receive."""
         self._streams = tuple(_Stream(each, self._connection, self._on_in_order) for each in subscriptions)
         for stream in self._streams:
+            stream.pool.resume(self._trickles.get(stream.queue))
             if stream.queue in self._paused:
                 stream.pool.pause()
         self._connection.start()
@@ -195,11 +209,14 @@ class RabbitSubscriber:
             # Not `adjust`: a resume that follows at once must not keep what was left from being given back.
             self._connection.post(stream.cancel)
 
-    def resume(self, queue: str) -> None:
-        """Consume a paused queue again."""
+    def resume(self, queue: str, at_most: int | None = None) -> None:
+        """Consume a paused queue again, perhaps as a trickle."""
         self._paused.discard(queue)
+        self._trickles.pop(queue, None)
+        if at_most is not None:
+            self._trickles[queue] = at_most
         for stream in self._streams_of(queue):
-            stream.pool.resume()
+            stream.pool.resume(at_most)
             self._connection.post(stream.adjust)
 
     def stop(self, timeout_seconds: float) -> bool:

@@ -1,0 +1,79 @@
+"""What consumes channels: a handler, a gate and a place in the watch for each."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from assistance.bootstrap.parts import Parts
+from assistance.broker.contract import Subscriber, Subscription
+from assistance.broker.topology import queue_of
+from assistance.consumer.deliver import Deliverer, Times
+from assistance.consumer.gate import Gate
+from assistance.consumer.watch import Watch, Watched
+from assistance.domain.errors import SettingsError
+from assistance.runtime import metrics
+from assistance.runtime.loop import patiently, run_passes
+
+
+@dataclass(kw_only=True, slots=True)
+class Consuming:
+    """The channels that a process consumes; `alarm` wakes their watch."""
+
+    subscriptions: list[Subscription] = field(default_factory=list)
+    watched: list[Watched] = field(default_factory=list)
+    alarm: threading.Event = field(default_factory=threading.Event)
+
+
+def consuming_of(parts: Parts, channels: Iterable[str]) -> Consuming:
+    """Raises `SettingsError` for a channel that is not configured or whose options are wrong."""
+    consuming = Consuming()
+    mistakes: list[str] = []
+    for name in channels:
+        try:
+            _add(consuming, parts, name)
+        except SettingsError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise SettingsError("\n".join(mistakes))
+    return consuming
+
+
+def _add(consuming: Consuming, parts: Parts, name: str) -> None:
+    if name not in parts.configuration.channels:
+        raise SettingsError(f"Channel {name!r} is not in the configuration file.")
+    settings, workers = parts.configuration.channels[name], parts.settings.workers_per_channel
+    channel = settings.build()
+    gate = Gate(name, consuming.alarm)
+    deliverer = Deliverer(
+        parts.database,
+        settings,
+        channel,
+        gate=gate,
+        worker=parts.worker,
+        times=Times(lease=parts.settings.lease_seconds, check_after=parts.settings.check_after_seconds),
+        stop=parts.stop,
+    )
+    metrics.channel_workers.labels(name).set(workers)
+    consuming.subscriptions.append(Subscription(queue=queue_of(name), workers=workers, handler=deliverer.handle))
+    consuming.watched.append(Watched(gate=gate, settings=settings, channel=channel, workers=workers))
+
+
+@contextmanager
+def watching(parts: Parts, subscriber: Subscriber, consuming: Consuming) -> Iterator[None]:
+    """Watch in a thread of its own while the block runs; enter before the subscriber starts.
+
+    What is paused is not even begun to be consumed. Raises `Stopped` when asked to stop before the database answered.
+    """
+    watch = Watch(parts.database, subscriber, consuming.watched, consuming.alarm)
+    patiently(watch.one_pass, parts.stop, waiting_for="database")
+    loop = threading.Thread(target=run_passes, args=("watch", watch.one_pass, watch.wait, parts.stop), name="watch")
+    loop.start()
+    try:
+        yield
+    finally:
+        parts.stop.set()
+        consuming.alarm.set()
+        loop.join()

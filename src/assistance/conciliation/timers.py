@@ -1,0 +1,53 @@
+"""Begins the next step of requests that nobody confirmed in time: the timers of kind `fallback`."""
+
+from __future__ import annotations
+
+import structlog
+from sqlalchemy import Connection, func, select
+
+from assistance.deliveries.fallback import FALLBACK_TIMER, begin_due_step
+from assistance.domain.request import RequestStatus
+from assistance.runtime.faults import fault_point
+from assistance.storage.database import Database
+from assistance.storage.tables import requests, timers
+
+log = structlog.get_logger()
+
+_LIMIT = 100
+
+
+class Timers:
+    """Fires what is due. Any number may run at once, in any process; a timer fires once."""
+
+    def __init__(self, database: Database, *, worker: str, check_after_seconds: float) -> None:
+        self._database = database
+        self._worker = worker
+        self._check_after = check_after_seconds
+
+    def one_pass(self) -> bool:
+        """Work on one batch, in one transaction; true when there may be more."""
+        found, begun = self._database.run(self._fire)
+        if begun:
+            log.info("conciliation.fallback_started", requests=begun)
+            fault_point("timers.after_commit")
+        return found >= _LIMIT
+
+    def _fire(self, connection: Connection) -> tuple[int, int]:
+        # Whoever holds the lock of a request is about to change it, perhaps to move the very timer: it is passed over
+        # until the next pass. The timer is read again under the lock, because this snapshot is older than that.
+        due = connection.scalars(
+            select(requests.c.id)
+            .join(timers, timers.c.subject == requests.c.id)
+            .where(timers.c.kind == FALLBACK_TIMER, timers.c.due_at <= func.now())
+            .where(requests.c.status == RequestStatus.ACCEPTED)
+            .order_by(timers.c.due_at)
+            .limit(_LIMIT)
+            .with_for_update(of=requests, key_share=True, skip_locked=True)
+        ).all()
+        begun = [
+            begin_due_step(connection, request_id, actor=self._worker, check_after=self._check_after)
+            for request_id in due
+        ]
+        if any(begun):
+            fault_point("timers.before_commit")
+        return len(due), sum(begun)

@@ -1,0 +1,45 @@
+"""Close an attempt: what the channel answered, kept apart from what became of the delivery."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, assert_never
+
+from sqlalchemy import Connection, func, update
+
+from assistance.deliveries.claim import Lease
+from assistance.domain.delivery import AttemptOutcome
+from assistance.domain.outcome import Delivered, Outcome, Rejected, RetryLater, Unknown
+from assistance.storage.plain import plain_json, plain_text
+from assistance.storage.tables import attempts
+
+
+def close_attempt(connection: Connection, lease: Lease, outcome: Outcome) -> None:
+    """Close the attempt. A result that comes late is written all the same: a look-up reads it before asking."""
+    connection.execute(
+        update(attempts)
+        .where(
+            attempts.c.delivery_id == lease.hint.delivery_id,
+            attempts.c.series == lease.hint.series,
+            attempts.c.number == lease.attempt,
+            attempts.c.outcome.in_((AttemptOutcome.SENDING, AttemptOutcome.UNKNOWN)),
+        )
+        .values(finished_at=func.now(), **_attempt_columns(outcome))
+    )
+
+
+def _attempt_columns(outcome: Outcome) -> Mapping[str, Any]:
+    match outcome:
+        case Delivered(receipt=receipt):
+            return {"outcome": AttemptOutcome.DELIVERED, "receipt": plain_json(receipt), "code": None, "detail": None}
+        case RetryLater(code=code, detail=detail):
+            return {"outcome": AttemptOutcome.RETRY_LATER, **_answer(code, detail)}
+        case Rejected(code=code, detail=detail):
+            return {"outcome": AttemptOutcome.REJECTED, **_answer(code, detail)}
+        case Unknown(code=code, detail=detail):
+            return {"outcome": AttemptOutcome.UNKNOWN, **_answer(code, detail)}
+    assert_never(outcome)
+
+
+def _answer(code: str, detail: str) -> dict[str, str]:
+    return {"code": plain_text(code), "detail": plain_text(detail)}

@@ -1,0 +1,37 @@
+"""Write an event: what happened to a request, numbered by its `state_version`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, func, update
+from sqlalchemy.dialects.postgresql import insert
+
+from assistance.domain.event import EventType
+from assistance.storage.tables import events, requests
+
+
+def write_event(
+    connection: Connection,
+    request_id: UUID,
+    event: EventType,
+    actor: str,
+    *,
+    data: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> None:
+    """Raise the request's `state_version` by one, change its columns with it, and write the event of that version.
+
+    The caller holds the request's lock.
+    """
+    version = connection.scalar(
+        update(requests)
+        .where(requests.c.id == request_id)
+        .values(state_version=requests.c.state_version + 1, updated_at=func.now(), **changes)
+        .returning(requests.c.state_version)
+    )
+    connection.execute(
+        insert(events).values(request_id=request_id, version=version, type=event, actor=actor, data=dict(data or {}))
+    )
