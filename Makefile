@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos check migrate format lock clean
+.PHONY: help run test chaos simulate check migrate format lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,10 @@ chaos: $(VENV)/dev ## Kill everything under load and check every promise (ROUNDS
 	@$(BIN)/python -m tests.servers.fetch
 	@$(BIN)/python -m tests.chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) \
 	  $(if $(SEED),--seed $(SEED)) $(if $(REPORT),--report $(REPORT))
+
+simulate: $(VENV)/dev ## Play the flow in memory with every fault, many times (RUNS, SEED, JOBS, REPORT)
+	@$(BIN)/python -m tests.simulation $(if $(RUNS),--runs $(RUNS)) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(JOBS),--jobs $(JOBS)) $(if $(REPORT),--report $(REPORT))
 
 check: $(VENV)/dev ## Format, lint, types, import contracts, compose file
 	$(BIN)/ruff format --check .

@@ -13,11 +13,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.chaos import faults  # noqa: F401 (registers every fault)
 from tests.chaos.checker import Classes, Rules, Violation, judge
 from tests.chaos.clients import CALL_SECONDS
 from tests.chaos.evidence import Evidence, Poll, SinkLog, leaks, read_database, read_history
-from tests.chaos.faults import Fault, Scene, heal_everything, planned
 from tests.chaos.members import ROOT
+from tests.chaos.scene import Fault, Scene, heal_everything, planned
 from tests.chaos.watch import Watch
 from tests.chaos.world import CHANNELS_OF, CONVERSATIONS, T_SECONDS, World
 
@@ -127,6 +128,8 @@ class Campaign:
         finally:
             clients.kill()
             clients.wait()
+            assert clients.stdin is not None
+            clients.stdin.close()
         self._stops += scene.api_stops
         self._judge(found, history, watch, since)
         self.world.collect(self.folder / f"metrics-{number}")

@@ -32,7 +32,7 @@ _QUEUE = queue_of("sales-team")
 #: RabbitMQ 3.10 leaves a quorum queue without a leader for ever when it is killed within moments of its declaration.
 _QUEUE_MATURES_SECONDS = 3.0
 #: Moderate, because the point is the faults: several servers share a small machine.
-_PER_SECOND = 10.0
+PER_SECOND = 10.0
 #: Load before and after each fault.
 _CALM_SECONDS = 3.0
 #: Without progress for longer than this nothing more is expected: reconnecting, setting up a connection that hung, the
@@ -69,14 +69,16 @@ class Result:
         return none and self.ledger_closes and self.accepted > 0 and set(self.answers) <= {202, 503}
 
 
-def rabbitmq(folder: Path, times: int, *, without_majority: float = 20.0, say: Say = print) -> Result:
+def rabbitmq(
+    folder: Path, times: int, *, per_second: float = PER_SECOND, without_majority: float = 20.0, say: Say = print
+) -> Result:
     """Kill the leader `times` times, then take the majority away for a while (0 leaves that out)."""
     began = time.monotonic()
     with _postgres(folder / "postgres") as postgres, _rabbit_cluster(folder / "rabbit") as cluster:
         with _installation(folder, postgres.url, cluster.url) as running:
             result = Result("rabbitmq", cluster.version)
             time.sleep(_QUEUE_MATURES_SECONDS)
-            with Load(running, per_second=_PER_SECOND) as load:
+            with Load(running, per_second=per_second) as load:
                 for number in range(1, times + 1):
                     time.sleep(_CALM_SECONDS)
                     result.faults.append(_kill_leader(cluster))
@@ -92,13 +94,13 @@ def rabbitmq(folder: Path, times: int, *, without_majority: float = 20.0, say: S
     return result
 
 
-def postgres(folder: Path, times: int, *, say: Say = print) -> Result:
+def postgres(folder: Path, times: int, *, per_second: float = PER_SECOND, say: Say = print) -> Result:
     """Kill the primary, promote the standby and build a new one, `times` times."""
     began = time.monotonic()
     with _postgres_cluster(folder / "postgres") as cluster, _rabbit(folder / "rabbit") as rabbit:
         with _installation(folder, cluster.url, rabbit.url) as running:
             result = Result("postgres", cluster.version)
-            with Load(running, per_second=_PER_SECOND) as load:
+            with Load(running, per_second=per_second) as load:
                 for number in range(1, times + 1):
                     time.sleep(_CALM_SECONDS)
                     before = load.snapshot()
@@ -212,11 +214,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.clusters")
     parser.add_argument("--kind", choices=("rabbitmq", "postgres"), required=True)
     parser.add_argument("--times", type=int, default=5)
+    parser.add_argument("--per-second", type=float, default=PER_SECOND, help="requests posted each second")
     parser.add_argument("--report", type=Path)
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="assistance_clusters_"))
     run = rabbitmq if arguments.kind == "rabbitmq" else postgres
-    result = run(folder, arguments.times)
+    result = run(folder, arguments.times, per_second=arguments.per_second)
     if result.good:
         shutil.rmtree(folder)
     else:

@@ -1,28 +1,23 @@
-"""What the campaign does to the installation: every fault by name, and the seeded order of a round.
+"""What the campaign does to the installation: every fault by name.
 
 A fault answers whether it hit: whether what it strikes was alive and work was flowing. One that takes a while heals
-itself before it returns; `heal_everything` is for the end of a round. Adding a fault is one function with `@fault`.
+itself before it returns. Adding a fault is one function with `@fault`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import random
 import signal
-import threading
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import psycopg
 
 from assistance.domain.errors import AssistanceError
-from assistance.embedded.postgres import EmbeddedPostgresError
 from tests.chaos.members import Member
-from tests.chaos.watch import Watch
-from tests.chaos.world import CHANNEL_SECONDS, LEASE_SECONDS, SERVICES, World
+from tests.chaos.scene import PATIENCE_SECONDS, TURN_SECONDS, Scene, Strike, fault, start_postgres, turn
+from tests.chaos.world import CHANNEL_SECONDS, LEASE_SECONDS, SERVICES
 from tests.proxy import (
     Bandwidth,
     Direction,
@@ -37,123 +32,12 @@ from tests.proxy import (
 )
 from tests.servers.faults import disk_alarm, kill_a_backend, memory_alarm
 
-_TURN_SECONDS = 60.0
 _FROZEN_SECONDS = LEASE_SECONDS + 1.5
 _OUTAGE_SECONDS = CHANNEL_SECONDS + 1.0
 _ALARM_SECONDS = 3.0
-_SHORT_PATIENCE_SECONDS = 10.0
 _FELT_SECONDS = 20.0
 #: A broker that is killed within moments of declaring a quorum queue may leave it without a leader for ever.
 _NEW_QUEUES_SECONDS = 4.0
-
-
-class Scene:
-    """The world with what faults need to know about it: who is busy, what is in flight, what was stopped when."""
-
-    def __init__(self, world: World, watch: Watch, seed: object) -> None:
-        self.world = world
-        self.watch = watch
-        self.random = random.Random(f"{seed}-faults")
-        self.began = time.monotonic()
-        self.postgres_turn = threading.Lock()
-        self.rabbit_turn = threading.Lock()
-        self.sinks_turn = threading.Lock()
-        self.api_stops: list[tuple[float, float]] = []
-
-    @contextmanager
-    def living(self, service: str) -> Iterator[Member | None]:
-        """The process of a service that had most time to get busy, ours until the block ends; none if none lives."""
-        deadline = time.monotonic() + _TURN_SECONDS
-        members = [member for member in self.world.members.values() if member.service == service]
-        while time.monotonic() < deadline:
-            member = max(members, key=lambda each: each.age if each.pid else -1.0)
-            with _turn(member.turn, 1.0) as ours:
-                if ours and member.pid is not None and self.watch.busy(_SHORT_PATIENCE_SECONDS):
-                    yield member
-                    return
-            time.sleep(0.1)
-        yield None
-
-    @contextmanager
-    def api_stop(self, longer: float = 3.0) -> Iterator[None]:
-        """Calls to an API that is stopped meanwhile are not judged by how long they took."""
-        since = time.time()
-        try:
-            yield
-        finally:
-            self.api_stops.append((since, time.time() + longer))
-
-
-Strike = Callable[["Scene"], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One kind of fault; about one strikes every `every_seconds` of a round, and at least one in a long one."""
-
-    name: str
-    every_seconds: float
-    strike: Strike
-
-
-FAULTS: dict[str, Fault] = {}
-
-
-def fault(name: str, every_seconds: float) -> Callable[[Strike], Strike]:
-    """Register a fault."""
-
-    def register(strike: Strike) -> Strike:
-        FAULTS[name] = Fault(name, every_seconds, strike)
-        return strike
-
-    return register
-
-
-def planned(seed: object, seconds: float, left_out: Collection[str] = ()) -> list[tuple[float, Fault]]:
-    """When which fault strikes in a round, in seconds from its beginning; the same for the same seed."""
-    dice = random.Random(f"{seed}-plan")
-    plan = []
-    for each in (each for each in FAULTS.values() if each.name not in left_out):
-        whole, rest = divmod(seconds / each.every_seconds, 1)
-        plan += [(dice.uniform(0.02, 0.98) * seconds, each) for _ in range(int(whole) + (dice.random() < rest))]
-    return sorted(plan, key=lambda moment: (moment[0], moment[1].name))
-
-
-def heal_everything(scene: Scene) -> None:
-    """End whatever a fault left behind, and wait until every process runs again."""
-    for proxy in scene.world.proxies.values():
-        proxy.heal()
-    scene.world.tell_sinks(slack="ok", smtp="ok", webhook="ok")
-    if scene.world.disk is not None:
-        scene.world.disk.free()
-    if scene.world.clock is not None:
-        scene.world.clock.step("+0")
-    with scene.postgres_turn:
-        _start_postgres(scene.world)
-    with scene.rabbit_turn:
-        scene.world.rabbit.start()
-    for member in scene.world.members.values():
-        member.signal_all(signal.SIGCONT)
-
-
-@contextmanager
-def _turn(lock: threading.Lock, seconds: float = _TURN_SECONDS) -> Iterator[bool]:
-    """Whether it is our turn; faults on the same thing follow one another."""
-    taken = lock.acquire(timeout=seconds)
-    try:
-        yield taken
-    finally:
-        if taken:
-            lock.release()
-
-
-def _start_postgres(world: World) -> None:
-    for _ in range(50):
-        with contextlib.suppress(EmbeddedPostgresError):
-            world.postgres.start()
-            return
-        time.sleep(0.2)
-    world.postgres.start()
 
 
 def _kill_of(service: str, kill: Callable[[Member], bool] = Member.kill) -> Strike:
@@ -192,7 +76,7 @@ fault("kill api master", 100.0)(_kill_of("api", Member.kill_master))
 def kill_all(scene: Scene) -> bool:
     members = [member for member in scene.world.members.values() if member.service in SERVICES]
     with contextlib.ExitStack() as turns, scene.api_stop(longer=6.0):
-        ours = [member for member in members if turns.enter_context(_turn(member.turn))]
+        ours = [member for member in members if turns.enter_context(turn(member.turn))]
         busy = scene.watch.busy()
         killed = sum(member.kill() for member in ours)
     return busy and killed > len(members) // 2
@@ -200,19 +84,19 @@ def kill_all(scene: Scene) -> bool:
 
 @fault("kill postmaster", 11.0)
 def kill_postmaster(scene: Scene) -> bool:
-    with _turn(scene.postgres_turn) as ours:
-        hit = ours and scene.world.postgres.pid is not None and scene.watch.busy(_SHORT_PATIENCE_SECONDS)
+    with turn(scene.postgres_turn) as ours:
+        hit = ours and scene.world.postgres.pid is not None and scene.watch.busy(PATIENCE_SECONDS)
         if ours:
             scene.world.postgres.kill()
-            _start_postgres(scene.world)
+            start_postgres(scene.world)
         return hit
 
 
 @fault("kill one backend", 20.0)
 def kill_backend(scene: Scene) -> bool:
     """PostgreSQL then ends every other session as well and recovers, all by itself."""
-    with _turn(scene.postgres_turn) as ours:
-        busy = scene.watch.busy(_SHORT_PATIENCE_SECONDS)
+    with turn(scene.postgres_turn) as ours:
+        busy = scene.watch.busy(PATIENCE_SECONDS)
         with contextlib.suppress(AssistanceError, psycopg.Error, ProcessLookupError):
             return ours and kill_a_backend(scene.world.postgres.url, "assistance-%") is not None and busy
         return False
@@ -222,16 +106,16 @@ def kill_backend(scene: Scene) -> bool:
 def disk_full(scene: Scene) -> bool:
     """PostgreSQL refuses, or even ends; it goes on once there is room."""
     disk = scene.world.disk
-    with _turn(scene.postgres_turn) as ours, scene.api_stop():
+    with turn(scene.postgres_turn) as ours, scene.api_stop():
         if not ours or disk is None:
             return False
-        busy = scene.watch.busy(_SHORT_PATIENCE_SECONDS)
+        busy = scene.watch.busy(PATIENCE_SECONDS)
         disk.fill()
         try:
             time.sleep(_ALARM_SECONDS)
         finally:
             disk.free()
-            _start_postgres(scene.world)
+            start_postgres(scene.world)
         return busy
 
 
@@ -246,10 +130,10 @@ def clock_step(scene: Scene) -> bool:
 
 @fault("freeze postgres", 90.0)
 def freeze_postgres(scene: Scene) -> bool:
-    with _turn(scene.postgres_turn) as ours, scene.api_stop():
+    with turn(scene.postgres_turn) as ours, scene.api_stop():
         if not ours or scene.world.postgres.pid is None:
             return False
-        busy = scene.watch.busy(_SHORT_PATIENCE_SECONDS)
+        busy = scene.watch.busy(PATIENCE_SECONDS)
         scene.world.postgres.freeze()
         try:
             time.sleep(_FROZEN_SECONDS)
@@ -261,8 +145,8 @@ def freeze_postgres(scene: Scene) -> bool:
 @fault("kill rabbit", 36.0)
 def kill_rabbit(scene: Scene) -> bool:
     time.sleep(max(0.0, scene.began + _NEW_QUEUES_SECONDS - time.monotonic()))
-    with _turn(scene.rabbit_turn) as ours:
-        hit = ours and scene.world.rabbit.pid is not None and scene.watch.busy(_SHORT_PATIENCE_SECONDS)
+    with turn(scene.rabbit_turn) as ours:
+        hit = ours and scene.world.rabbit.pid is not None and scene.watch.busy(PATIENCE_SECONDS)
         if ours:
             scene.world.rabbit.kill()
             scene.world.rabbit.start()
@@ -271,11 +155,11 @@ def kill_rabbit(scene: Scene) -> bool:
 
 @fault("freeze rabbit", 120.0)
 def freeze_rabbit(scene: Scene) -> bool:
-    with _turn(scene.rabbit_turn) as ours:
+    with turn(scene.rabbit_turn) as ours:
         group = scene.world.rabbit.pid if ours else None
         if group is None:
             return False
-        busy = scene.watch.busy(_SHORT_PATIENCE_SECONDS)
+        busy = scene.watch.busy(PATIENCE_SECONDS)
         os.killpg(group, signal.SIGSTOP)
         try:
             time.sleep(_FROZEN_SECONDS)
@@ -287,11 +171,11 @@ def freeze_rabbit(scene: Scene) -> bool:
 @fault("alarm of rabbit", 120.0)
 def alarm(scene: Scene) -> bool:
     """Out of memory or out of disk: publishers are blocked until it ends."""
-    with _turn(scene.rabbit_turn) as ours:
+    with turn(scene.rabbit_turn) as ours:
         if not ours:
             return False
         with scene.random.choice((disk_alarm, memory_alarm))(scene.world.rabbit):
-            busy = scene.watch.busy(_SHORT_PATIENCE_SECONDS)
+            busy = scene.watch.busy(PATIENCE_SECONDS)
             time.sleep(_ALARM_SECONDS)
     return busy
 
@@ -300,7 +184,7 @@ def alarm(scene: Scene) -> bool:
 def sink_fails(scene: Scene) -> bool:
     door = scene.random.choice(("slack", "slack", "smtp", "webhook"))
     mode = scene.random.choice(("error", "drop", "drop", "late", "stall"))
-    with _turn(scene.sinks_turn) as ours:
+    with turn(scene.sinks_turn) as ours:
         if not ours:
             return False
         scene.world.tell_sinks(**{door: mode})
@@ -315,10 +199,10 @@ def sink_fails(scene: Scene) -> bool:
 @fault("third party refuses", 60.0)
 def sink_refuses(scene: Scene) -> bool:
     door = scene.random.choice(("slack", "smtp", "webhook"))
-    with _turn(scene.sinks_turn) as ours:
+    with turn(scene.sinks_turn) as ours:
         if not ours:
             return False
-        busy = scene.watch.busy(_SHORT_PATIENCE_SECONDS)
+        busy = scene.watch.busy(PATIENCE_SECONDS)
         scene.world.tell_sinks(**{door: "refuse"})
         time.sleep(_OUTAGE_SECONDS)
         scene.world.tell_sinks(**{door: "ok"})
@@ -328,7 +212,7 @@ def sink_refuses(scene: Scene) -> bool:
 @fault("hints repeated", 30.0)
 def hints_repeated(scene: Scene) -> bool:
     """Stale and doubled hints, in any order."""
-    deadline = time.monotonic() + _TURN_SECONDS
+    deadline = time.monotonic() + TURN_SECONDS
     while not scene.watch.repeat_hints(scene.random):
         if time.monotonic() > deadline:
             return False

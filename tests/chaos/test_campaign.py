@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.campaign import Campaign, Plan, process_kills
-from tests.chaos.faults import FAULTS, planned
 from tests.chaos.report import as_table
+from tests.chaos.scene import FAULTS, planned
 from tests.servers import ServerMissing
 from tests.servers.rabbit_packages import rabbit_programs
 
-SEED = 3
+SEED = 6
 #: Other tests run on the same processors: what takes 30 s alone may take longer here.
-SHORT = Plan(rounds=1, seconds=70.0, seed=SEED, rate=30.0, threads=8, t_bound=90.0, disk_mebibytes=384)
+SHORT = Plan(rounds=1, seconds=60.0, seed=SEED, rate=30.0, threads=8, t_bound=90.0, disk_mebibytes=384)
 
 
 @pytest.mark.timeout(420)

@@ -37,8 +37,8 @@ RECONNECT_SECONDS = 5.0
 T_SECONDS = RECONNECT_SECONDS + 2 * CHECK_AFTER_SECONDS + LEASE_SECONDS + INTERVAL_SECONDS + 1.2 * LONGEST_DELAY_SECONDS
 T_SECONDS += 11.6  # starts of processes, and looks at what is unknown: about 30 s in all
 
-#: Whose clock is stepped. Not the consumers': the library that does it slows down processes with many threads.
-_STEPPED = ("relay-2", "conciliation-2")
+#: Whose clock is stepped: the library that does it slows a process down, most of all one with many threads.
+_STEPPED = ("conciliation-2",)
 SERVICES = ("api", "relay", "consumer", "conciliation")
 CONVERSATIONS = {"sales-team": "C0SALES", "support-team": "C0SUPPORT", "billing-team": "C0BILLING"}
 #: Which channels a topic goes to; the topics of `clients.TOPICS`.

@@ -32,6 +32,7 @@ token = "env:SLACK_BOT_TOKEN"
 channel = "C024BE91L"
 api_url = "http://127.0.0.1:{slack_port}/api/"
 timeout = "2s"
+probe_after = "300ms"
 settle = "200ms"
 retry = "quick"
 pace = "1000/s"
@@ -42,6 +43,7 @@ url = "smtp://127.0.0.1:{smtp_port}"
 from = "Assistance <assistance@example.com>"
 to = ["pricing@example.com"]
 timeout = "2s"
+probe_after = "300ms"
 retry = "quick"
 
 [channels.hook]
@@ -49,6 +51,7 @@ type = "webhook"
 url = "http://127.0.0.1:{hook_port}/"
 secret = "env:HOOK_SECRET"
 timeout = "2s"
+probe_after = "300ms"
 retry = "doomed"
 
 [retry.quick]

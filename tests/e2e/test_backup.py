@@ -54,13 +54,13 @@ def test_a_restored_installation_finishes_what_the_backup_knows_and_records_what
     live, spare = own_postgres(), own_postgres(migrated=False)
     with installation(tmp_path, live.url, broker_url) as running:
         post_all(running, "before", 10)
-        wait_until(lambda: len(running.slack_messages()) == 10, seconds=30, what="the first are sent")
-        wait_until(lambda: "10 delivered" in running.cli("ledger").stdout, seconds=30, what="the first are settled")
+        wait_until(lambda: len(running.slack_messages()) == 10, seconds=60, what="the first are sent")
+        wait_until(lambda: "10 delivered" in running.cli("ledger").stdout, seconds=60, what="the first are settled")
         running.terminate("consumer")
         post_all(running, "unfinished", 10)
         run_line(on_the_page("pg_dump"), tmp_path, live.url)
         post_all(running, "later", 5)
-        wait_until(lambda: count(live.url, "outbox") == 0, seconds=20, what="every hint is in RabbitMQ")
+        wait_until(lambda: count(live.url, "outbox") == 0, seconds=60, what="every hint is in RabbitMQ")
         for service in ("conciliation", "relay", "api"):
             running.terminate(service)
         live.stop()
@@ -72,7 +72,7 @@ def test_a_restored_installation_finishes_what_the_backup_knows_and_records_what
 
         wait_until(lambda: "20 delivered" in running.cli("ledger").stdout, seconds=60, what="the rest is delivered")
         strays = "dead_letters WHERE reason = 'unknown_delivery'"
-        wait_until(lambda: count(spare.url, strays) == 5, seconds=30, what="the strangers are recorded")
+        wait_until(lambda: count(spare.url, strays) == 5, seconds=60, what="the strangers are recorded")
         assert running.cli("ledger").returncode == 0
         expected = {f"{word} {index}": 1 for word in ("before", "unfinished") for index in range(10)}
         assert running.slack_messages() == expected
@@ -80,7 +80,7 @@ def test_a_restored_installation_finishes_what_the_backup_knows_and_records_what
         # A bot that repeats what was lost, with its key, is heard.
         post_all(running, "before", 1)
         post_all(running, "later", 1)
-        wait_until(lambda: running.slack_messages()["later 0"] == 1, seconds=30, what="the repetition is sent")
+        wait_until(lambda: running.slack_messages()["later 0"] == 1, seconds=60, what="the repetition is sent")
         assert running.slack_messages() == expected | {"later 0": 1}
         assert running.terminate("consumer") == 0
         assert count(spare.url, strays) == 5  # acknowledged: they do not come again

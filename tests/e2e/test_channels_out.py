@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from psycopg.rows import namedtuple_row
 
+from assistance.resilience.circuit_breaker import MOST_SILENT_IN_A_ROW
 from assistance.storage.migrate import migrate
 from assistance.testing import FakeHttpServer, FakeSlack
 from assistance.testing.behaviour import Trouble
@@ -61,9 +62,9 @@ def running(
     """Two consumer processes; `hook` and `sales` lead to servers that the test commands."""
     made = Installation(tmp_path, database_url, broker_url)
     file = tmp_path / "assistance.toml"
-    text = file.read_text().replace('retry = "doomed"', f'retry = "quick"\nprobe_after = "{PROBE_AFTER}s"')
+    text = file.read_text().replace('retry = "doomed"', 'retry = "quick"')
     text = text.replace(f":{made.hook_port}/", f":{endpoint.port}/").replace(f":{made.slack_port}/", f":{slack.port}/")
-    file.write_text(text.replace('pace = "1000/s"', f'pace = "1000/s"\nprobe_after = "{PROBE_AFTER}s"'))
+    file.write_text(text.replace('probe_after = "300ms"', f'probe_after = "{PROBE_AFTER}s"'))
     migrate(database_url)
     try:
         made.start("sandbox", *Installation.SERVICES)
@@ -92,15 +93,15 @@ def test_two_processes_probe_a_silent_channel_in_turn_and_the_backlog_drains_whe
     endpoint.silent = True
     ids = running.post_many("hook", 30)
     wait_until(lambda: row(database_url, "hook"), seconds=30, what="the breaker opened")
-    begun = len(endpoint.calls)
-    wait_until(lambda: len(endpoint.calls) >= begun + 4, seconds=60, what="some probes were made")
+    # Each process opens by its own third silence at the latest, when its eight workers may have calls in hand.
+    before_open = 1 + 2 * (MOST_SILENT_IN_A_ROW - 1 + 8)
+    wait_until(lambda: len(endpoint.calls) >= before_open + 3, seconds=60, what="some probes were made")
     assert "Its circuit breaker is" in running.cli("channels", "check", "hook").stdout
 
     endpoint.silent = False
     recovered = time.monotonic()
     wait_until(lambda: delivered(running, ids), seconds=60, what="the backlog was delivered")
-    # Each of two processes with eight workers may have had calls in hand when the breaker opened.
-    probes = [at for at in endpoint.calls if at < recovered][1 + 2 * 8 :]
+    probes = [at for at in endpoint.calls if at < recovered][before_open:]
     assert all(later - earlier >= PROBE_AFTER for earlier, later in itertools.pairwise(probes))
     assert row(database_url, "hook").breaker == "closed"
     assert running.cli("ledger").stdout.startswith("31 requests = 31 delivered\n")

@@ -68,7 +68,7 @@ def test_a_process_that_stood_still_past_its_lease_sends_nothing_that_others_sen
         request_id = loop.running.post_until_accepted(topic, "standing")
         wait_until(lambda: _is_stopped(stopped.pid), seconds=20, what="the consumer stands still")
         loop.running.start("consumer")
-        wait_until(lambda: loop.running.status_of(request_id) == "delivered", seconds=30, what="another one delivers")
+        wait_until(lambda: loop.running.status_of(request_id) == "delivered", seconds=90, what="another one delivers")
         stopped.send_signal(signal.SIGCONT)
         wait_until(
             lambda: lines(loop, "consumer", "consumer.lease_lost"), seconds=20, what="the stale result is refused"

@@ -199,7 +199,7 @@ def test_a_message_that_kills_its_worker_each_time_ends_dead_and_takes_no_neighb
                 running.start("consumer")  # as whatever watches over processes does
             return running.status_of(poison) == "undeliverable"
 
-        wait_until(has_ended, seconds=90, what="the poison is a dead letter")
+        wait_until(has_ended, seconds=180, what="the poison is a dead letter")
         wait_until(
             lambda: all(running.status_of(neighbour) == "delivered" for neighbour in neighbours),
             seconds=60,

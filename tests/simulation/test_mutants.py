@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -11,8 +12,10 @@ from tests.simulation.campaign import catch
 from tests.simulation.design import MUTANTS, Design
 
 
-def test_every_switch_of_the_design_is_a_mutant() -> None:
+def test_every_switch_of_the_design_is_a_mutant_and_described() -> None:
     assert [field.name for field in fields(Design)] == list(MUTANTS)
+    page = (Path(__file__).resolve().parents[2] / "docs" / "simulation.md").read_text(encoding="utf-8")
+    assert "".join(f"| `{name}` | {does} |\n" for name, does in MUTANTS.items()) in page
 
 
 @pytest.mark.parametrize("name", MUTANTS)

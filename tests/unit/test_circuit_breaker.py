@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from assistance.domain.outcome import (
+    NO_TIME,
     CannotTell,
     Delivered,
     Found,
@@ -45,6 +46,8 @@ ALIVE, TROUBLE, SILENT = Sign.ALIVE, Sign.TROUBLE, Sign.SILENT
         (RetryLater(code="x", detail="", retry_after_seconds=0.0), ALIVE),
         (RetryLater(code="x", detail=""), TROUBLE),
         (RetryLater(code="x", detail="", answered=False), SILENT),
+        (RetryLater(code=NO_TIME, detail="", answered=False), None),
+        (CannotTell(code=NO_TIME, detail="", look_again=True, answered=False), None),
         (Unknown(code="x", detail=""), TROUBLE),
         (Unknown(code="x", detail="", answered=False), SILENT),
         (Found(receipt={}), ALIVE),
@@ -241,5 +244,5 @@ class Fleet(RuleBasedStateMachine):
         assert all(breaker.state is CLOSED for breaker in self.breakers)
 
 
-Fleet.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Fleet.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 TestAnyNumberOfProcessesWithOneSharedBreaker = Fleet.TestCase

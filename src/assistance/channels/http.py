@@ -15,6 +15,7 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import unquote, urlsplit
 
 from assistance.channels.wire import NotConnected, connect, ended_at, explain, secure
+from assistance.domain.outcome import NO_TIME
 from assistance.runtime.clock import Deadline, utc_now
 
 _MOST_BODY_BYTES = 1024 * 1024
@@ -90,14 +91,14 @@ def post(endpoint: Endpoint, body: bytes, headers: Mapping[str, str], deadline: 
     Raises `NotConnected` when nothing was sent, and `NoAnswer` when something was and no status came back.
     """
     if deadline.has_passed:
-        raise NotConnected("no_time", "no time was left to send")
+        raise NotConnected(NO_TIME, "no time was left to send")
     sock = connect(endpoint.host, endpoint.port, deadline)
     with sock, ended_at(sock, deadline):
         if endpoint.scheme == "https":
             sock = secure(sock, endpoint.host)
         with sock:
             if deadline.has_passed:  # as for a process that was stopped for a while: the watchdog may be a moment late
-                raise NotConnected("no_time", "no time was left to send")
+                raise NotConnected(NO_TIME, "no time was left to send")
             connection = http.client.HTTPConnection(endpoint.host, endpoint.port)
             connection.sock = sock
             return _exchange(connection, endpoint, body, headers)

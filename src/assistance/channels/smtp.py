@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from assistance.channels.wire import NotConnected, connect, ended_at, peer_has_left, secure, tls_context
+from assistance.domain.outcome import NO_TIME
 from assistance.runtime.clock import Deadline
 
 _MOST_REPLY_BYTES = 64 * 1024
@@ -88,7 +89,7 @@ def conversation(server: SmtpServer, deadline: Deadline) -> Iterator[Conversatio
     Raises `NotConnected`, `SmtpRefused` or `LostBeforeTheDot`, also from within the block.
     """
     if deadline.has_passed:
-        raise NotConnected("no_time", "no time was left to send")
+        raise NotConnected(NO_TIME, "no time was left to send")
     sock = connect(server.host, server.port, deadline)
     with sock, ended_at(sock, deadline):
         if server.implicit_tls:

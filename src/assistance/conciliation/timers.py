@@ -13,7 +13,8 @@ from assistance.storage.tables import requests, timers
 
 log = structlog.get_logger()
 
-_LIMIT = 100
+#: Their requests stay locked until the transaction ends, and nobody can settle them meanwhile.
+_LIMIT = 25
 
 
 class Timers:

@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+#: The code of an answer that a channel type gives without a call, because its deadline had passed: its worker was too slow
+#: or stood still. It says nothing about the provider.
+NO_TIME = "no_time"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Delivered:

@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from assistance.domain.outcome import CannotTell, Lookup, Outcome, RetryLater, Unknown
+from assistance.domain.outcome import NO_TIME, CannotTell, Lookup, Outcome, RetryLater, Unknown
 
 WINDOW_SECONDS = 10.0
 #: Fewer calls than this in the window say nothing about a share.
@@ -41,6 +41,8 @@ def sign_of(answer: Outcome | Lookup) -> Sign | None:
 
     A rejected message never counts against the provider, and neither does its wish to wait.
     """
+    if isinstance(answer, RetryLater | CannotTell) and answer.code == NO_TIME:
+        return None
     match answer:
         case RetryLater(retry_after_seconds=None, answered=answered) | Unknown(answered=answered):
             return Sign.TROUBLE if answered else Sign.SILENT
