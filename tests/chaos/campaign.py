@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from tests.chaos.world import CHANNELS_OF, CONVERSATIONS, T_SECONDS, World
 _MOST_IN_FLIGHT = (
     400  # clients pause above it, so that every fault meets fresh work and T measures recovery, not a queue
 )
-_PAUSE_SECONDS = 0.2
+_PAUSE_SECONDS = 0.1
 #: How long a fault waits until work flows: what strikes an installation that is still down proves nothing.
 _PATIENCE_SECONDS = 60.0
 _AT_ONCE = 6  # faults; more of them would only strike what is down already
@@ -150,35 +149,33 @@ class Campaign:
     def _attack(self, found: Round, scene: Scene, clients: subprocess.Popen[bytes]) -> None:
         """Strike as planned; each fault in a thread of its own, because some take a while."""
         plan = planned(f"{self.plan.seed}-{found.number}", self.plan.seconds, self.world.left_out)
+        log = self.folder / "faults.jsonl"
+        strikes: list[tuple[Fault, Future[bool]]] = []
         began = time.monotonic()
-        paused = threading.Event()
+        paused = False
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="fault") as pool:
-            strikes: list[tuple[Fault, Future[bool]]] = []
-            for at, each in plan:
-                while (left := began + at - time.monotonic()) > 0:
-                    time.sleep(min(left, _PAUSE_SECONDS))
-                    self._pace(scene.watch, clients, paused)
-                    self._say(found, time.monotonic() - began, len(strikes))
-                found.planned[each.name] += 1
-                strikes.append((each, pool.submit(_strike, each, scene, self.folder / "faults.jsonl")))
+            while len(strikes) < len(plan) or not all(strike.done() for _, strike in strikes):
+                while len(strikes) < len(plan) and began + plan[len(strikes)][0] <= time.monotonic():
+                    each = plan[len(strikes)][1]
+                    strikes.append((each, pool.submit(_strike, each, scene, log)))
+                paused = self._pace(scene.watch, clients, paused=paused)
+                done = sum(strike.done() for _, strike in strikes)
+                self._tell(f"round {found.number}/{self.plan.rounds}  {done}/{len(plan)} faults")
+                time.sleep(_PAUSE_SECONDS)
         for each, strike in strikes:
-            self._note(found, each, hit=strike.result())
+            found.planned[each.name] += 1
+            found.hit[each.name] += strike.result()
 
-    def _note(self, found: Round, each: Fault, *, hit: bool) -> None:
-        found.hit[each.name] += hit
-
-    def _say(self, found: Round, seconds: float, strikes: int) -> None:
-        share = (found.number - 1 + seconds / self.plan.seconds) / self.plan.rounds
-        self._tell(f"round {found.number}/{self.plan.rounds}  {share:4.0%}  {strikes} faults in this round")
-
-    def _pace(self, watch: Watch, clients: subprocess.Popen[bytes], paused: threading.Event) -> None:
+    def _pace(self, watch: Watch, clients: subprocess.Popen[bytes], *, paused: bool) -> bool:
+        """Keep the queue short; whether the clients are paused now."""
         in_flight = watch.in_flight() or 0
-        if in_flight > _MOST_IN_FLIGHT and not paused.is_set():
-            paused.set()
+        if in_flight > _MOST_IN_FLIGHT and not paused:
             self._order(clients, "pause")
-        elif in_flight < _MOST_IN_FLIGHT / 2 and paused.is_set():
-            paused.clear()
+            return True
+        if in_flight < _MOST_IN_FLIGHT / 2 and paused:
             self._order(clients, "go")
+            return False
+        return paused
 
     @staticmethod
     def _order(clients: subprocess.Popen[bytes], *words: str) -> None:

@@ -218,9 +218,9 @@ class FaultLoop:
             return problems, 0
         slack, mails = self.running.slack_messages(), self.running.mails()
         problems += [f"{text} is {slack[text]} times at Slack" for text in accepted if slack[text] != 1]
-        extra = {text: mails[text] - 1 for text in accepted}
+        extra = {text: mails[text] - (scenario.topic != "sales") for text in accepted}
         problems += [
-            f"{text} is {more + 1} times in the mailbox with {doubts.get(text, 0)} attempts in doubt"
+            f"{text} is {mails[text]} times in the mailbox with {doubts.get(text, 0)} attempts in doubt"
             for text, more in extra.items()
             if not 0 <= more <= doubts.get(text, 0)
         ]

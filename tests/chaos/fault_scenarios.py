@@ -19,9 +19,13 @@ class Scenario:
 
 
 PLAIN = Scenario()
+#: The one that is killed must be one that Slack has: only there a second message is a broken promise.
+_SLACK = Scenario(topic="sales")
 _DEATH = Scenario(topic="hook", status="undeliverable")
 _FALLBACK = Scenario(topic="slow", hook_status=503, seconds_between=0.2)
 SCENARIOS = {
+    "consumer.after_send": _SLACK,
+    "consumer.before_settled": _SLACK,
     "consumer.before_retry": Scenario(orders={"smtp": {"refuse_next": 5}}),
     "consumer.after_look": Scenario(orders={"slack": {"fail_next": 5, "with": "internal_error"}}),
     "consumer.before_burial": _DEATH,

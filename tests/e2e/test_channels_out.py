@@ -118,8 +118,8 @@ def test_a_revoked_token_stops_its_channel_until_it_is_mended_and_nothing_dies_o
 
     running.kill("consumer")  # a pause survives whoever found it
     running.kill("second")
-    running.start("consumer")
     posts = sum("chat.postMessage" in call.target for call in slack.received)
+    running.start("consumer")
     checks = len(slack.received)
     wait_until(lambda: len(slack.received) >= checks + 4, seconds=30, what="its configuration is checked")
     assert sum("chat.postMessage" in call.target for call in slack.received) == posts

@@ -58,14 +58,11 @@ def test_a_worker_that_hangs_past_its_lease_changes_nothing_when_it_comes_back(l
     assert len(lines(loop, "consumer", "faults.acting")) == 1
 
 
-@pytest.mark.parametrize("topic", ["sales", "pricing"])
-def test_a_process_that_stood_still_past_its_lease_sends_nothing_that_others_sent_meanwhile(
-    loop: FaultLoop, topic: str
-) -> None:
+def test_a_process_that_stood_still_past_its_lease_sends_nothing_that_others_sent_meanwhile(loop: FaultLoop) -> None:
     loop.restart("consumer", "consumer.after_claim=stop@1")
     stopped = loop.running.processes.pop("consumer")
     try:
-        request_id = loop.running.post_until_accepted(topic, "standing")
+        request_id = loop.running.post_until_accepted("pricing", "standing")
         wait_until(lambda: _is_stopped(stopped.pid), seconds=20, what="the consumer stands still")
         loop.running.start("consumer")
         wait_until(lambda: loop.running.status_of(request_id) == "delivered", seconds=90, what="another one delivers")
@@ -78,7 +75,7 @@ def test_a_process_that_stood_still_past_its_lease_sends_nothing_that_others_sen
     finally:
         stopped.kill()
         stopped.wait()
-    assert loop.running.slack_messages() + loop.running.mails() == {"standing": 1}
+    assert loop.running.mails() == {"standing": 1}  # e-mail cannot be looked up: a second send would be a second mail
 
 
 def _is_stopped(pid: int) -> bool:

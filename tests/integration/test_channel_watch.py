@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from assistance.broker.contract import ConnectionState, Publisher, Subscriber, Subscription
+from assistance.broker.contract import Answer, ConnectionState, Publisher, Received, Subscriber, Subscription
 from assistance.broker.memory import MemoryBroker
 from assistance.broker.rabbitmq.publisher import RabbitPublisher
 from assistance.broker.rabbitmq.subscriber import RabbitSubscriber
@@ -33,7 +33,8 @@ from assistance.deliveries.channel_states import (
     take_check,
 )
 from assistance.domain.errors import DatabaseUnavailable
-from assistance.domain.outcome import Delivered, Outcome, Rejected, RejectionReason, RetryLater
+from assistance.domain.hint import HINT_TYPE, encode
+from assistance.domain.outcome import Delivered, Outcome, Rejected, RejectionReason, RetryLater, Unknown
 from assistance.relay.publish import Relay
 from assistance.resilience.circuit_breaker import MOST_SILENT_IN_A_ROW, BreakerState
 from assistance.resilience.retry_schedule import RetrySchedule
@@ -217,6 +218,32 @@ def test_while_a_breaker_is_open_nothing_is_claimed_and_nothing_is_written(world
     time.sleep(0.5)
     assert consumer.gates["people"].mode is Mode.OUT
     assert (world.delivery(request), installation.attempts(), provider.calls) == (before, 0, [])
+
+
+def test_a_message_that_meets_a_closed_gate_is_left_to_the_broker_and_neither_tried_nor_looked_up(world: World) -> None:
+    gate = Gate("people", threading.Event())
+    gate.close()
+    provider = Provider()
+    deliverer = Deliverer(
+        world.database,
+        world.configuration.channels["people"],
+        provider,
+        gate=gate,
+        worker="tester",
+        times=Times(lease=60, check_after=CHECK_AFTER),
+        stop=threading.Event(),
+    )
+    fresh, unclear = world.submit().id, world.submit().id
+    world.deliver(unclear, Unknown(code="cut", detail="Cut."))
+    for request in (fresh, unclear):
+        before = world.delivery(request)
+        hint = world.hint(request)
+        message = Received(
+            queue=queue_of("people"), message_id="m", type=HINT_TYPE, body=encode(hint), headers={}, redelivered=False
+        )
+        assert deliverer.handle(message) is Answer.LEAVE
+        assert world.delivery(request) == before
+    assert (world.count("attempts"), provider.calls, provider.looked) == (1, [], [])
 
 
 def test_a_revoked_token_pauses_its_channel_alone_and_it_comes_back_by_itself_when_the_check_is_fine(

@@ -131,7 +131,7 @@ class SteppedClock:
     def __init__(self, file: Path) -> None:
         self._file = file
         self.environment = {
-            "LD_PRELOAD": str(_faketime_library()),
+            "LD_PRELOAD": str(faketime_library()),
             "FAKETIME_TIMESTAMP_FILE": str(file),
             # Looking at the file at every reading of the clock would slow a busy process down fifteenfold.
             "FAKETIME_CACHE_DURATION": str(STEP_SECONDS),
@@ -148,8 +148,8 @@ class SteppedClock:
 
 
 @cache
-def _faketime_library() -> Path:
-    """For programs with threads."""
+def faketime_library() -> Path:
+    """The build for programs with threads. Raises `ServerMissing`."""
     name = "libfaketimeMT.so.1"
     installed = sorted(Path("/usr/lib").glob(f"*-linux-*/faketime/{name}"))
     if installed and shutil.which("faketime"):

@@ -1,9 +1,10 @@
-"""Fetches RabbitMQ and promtool ahead of the tests, outside their time limit: `python -m tests.servers.fetch`."""
+"""Fetches what the tests need from the distribution, outside their time limit: `python -m tests.servers.fetch`."""
 
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.servers.faults import faketime_library
 from tests.servers.missing import ServerMissing
 from tests.servers.promtool import promtool_program
 from tests.servers.rabbit_packages import rabbit_programs
@@ -14,7 +15,11 @@ def _rabbit() -> Path:
 
 
 if __name__ == "__main__":
-    wanted: dict[str, Callable[[], Path]] = {"RabbitMQ": _rabbit, "promtool": promtool_program}
+    wanted: dict[str, Callable[[], Path]] = {
+        "RabbitMQ": _rabbit,
+        "promtool": promtool_program,
+        "libfaketime": faketime_library,
+    }
     for title, find in wanted.items():
         try:
             sys.stdout.write(f"{title}: {find()}\n")

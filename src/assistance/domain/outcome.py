@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-#: The code of an answer that a channel type gives without a call, because its deadline had passed: its worker was too slow
-#: or stood still. It says nothing about the provider.
+#: The code of an answer that a channel type gives without a call, because its deadline had passed: its worker was too
+#: slow or stood still. It says nothing about the provider.
 NO_TIME = "no_time"
 
 
