@@ -42,6 +42,7 @@ class Plan:
     seed: int
     rate: float = 60.0  # requests a second that clients begin, at most
     threads: int = 16
+    density: float = 0.5  # at 1, something is nearly always down, and less gets done in between
     t_bound: float = T_SECONDS
     disk_mebibytes: int = 2048  # of PostgreSQL, in memory; a thousand requests take about 5
 
@@ -148,7 +149,9 @@ class Campaign:
 
     def _attack(self, found: Round, scene: Scene, clients: subprocess.Popen[bytes]) -> None:
         """Strike as planned; each fault in a thread of its own, because some take a while."""
-        plan = planned(f"{self.plan.seed}-{found.number}", self.plan.seconds, self.world.left_out)
+        plan = planned(
+            f"{self.plan.seed}-{found.number}", self.plan.seconds, self.world.left_out, density=self.plan.density
+        )
         log = self.folder / "faults.jsonl"
         strikes: list[tuple[Fault, Future[bool]]] = []
         began = time.monotonic()

@@ -121,7 +121,7 @@ class FaultLoop:
         visit, started = Visit(point=point, number=number), time.monotonic()
         scenario, service = SCENARIOS.get(point, PLAIN), POINTS[point].process
         mine = f"{point} at {number} of {self._tag}: "
-        said_before = len(self._last_words(service))
+        said_before, armed_before = len(self._said(service, "faults.acting")), len(self._said(service, "faults.armed"))
         self.running.control(_NO_FAILURES | scenario.orders)
         _Refusing.status = scenario.hook_status
         if scenario.hints_get_lost:
@@ -131,7 +131,12 @@ class FaultLoop:
             self._lose_hints()
         with ThreadPoolExecutor(1) as pool:
             self.restart(service, f"{point}=kill@{number}")
-            between = scenario.seconds_between * number  # so that a relay has more passes to make
+            wait_until(
+                lambda: len(self._said(service, "faults.armed")) > armed_before,
+                seconds=_REACH_SECONDS,
+                what=f"{service} is armed",
+            )
+            between = scenario.seconds_between * number**2  # so that a relay has more passes to make
             posting = pool.submit(self.post_all, mine, scenario, seconds_between=between)
             visit.hit = self._dies(service, said_before, mine, scenario)
             self.restart(service)
@@ -182,15 +187,13 @@ class FaultLoop:
 
     def _killed_itself(self, service: str, said_before: int) -> bool:
         """It said so, and is dead: by its exit status, or, as a worker process of the API's server, gone."""
-        words = self._last_words(service)[said_before:]
+        words = self._said(service, "faults.acting")[said_before:]
         if service == "api":
             return bool(words) and not is_alive(words[0]["pid"])
         return bool(words) and self.running.processes[service].poll() == -signal.SIGKILL
 
-    def _last_words(self, service: str) -> list[dict[str, Any]]:
-        if not (self.running.folder / f"{service}.log").exists():
-            return []
-        return [line for line in self.running.log_lines(service) if line["event"] == "faults.acting"]
+    def _said(self, service: str, event: str) -> list[dict[str, Any]]:
+        return [line for line in self.running.log_lines(service) if line["event"] == event]
 
     def _ended(self, mine: str) -> int:
         with self.database.transaction() as connection:

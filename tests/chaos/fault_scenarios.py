@@ -22,7 +22,7 @@ PLAIN = Scenario()
 #: The one that is killed must be one that Slack has: only there a second message is a broken promise.
 _SLACK = Scenario(topic="sales")
 _DEATH = Scenario(topic="hook", status="undeliverable")
-_FALLBACK = Scenario(topic="slow", hook_status=503, seconds_between=0.2)
+_FALLBACK = Scenario(topic="slow", hook_status=503, seconds_between=0.1)
 SCENARIOS = {
     "consumer.after_send": _SLACK,
     "consumer.before_settled": _SLACK,

@@ -63,7 +63,7 @@ Strike = Callable[["Scene"], bool]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One kind of fault; about one strikes every `every_seconds` of a round, and at least one in a long one."""
+    """One kind of fault; at density 1, about one strikes every `every_seconds` of a round."""
 
     name: str
     every_seconds: float
@@ -83,12 +83,14 @@ def fault(name: str, every_seconds: float) -> Callable[[Strike], Strike]:
     return register
 
 
-def planned(seed: object, seconds: float, left_out: Collection[str] = ()) -> list[tuple[float, Fault]]:
+def planned(
+    seed: object, seconds: float, left_out: Collection[str] = (), *, density: float = 1.0
+) -> list[tuple[float, Fault]]:
     """When which fault strikes in a round, in seconds from its beginning; the same for the same seed."""
     dice = random.Random(f"{seed}-plan")
     plan = []
     for each in (each for each in FAULTS.values() if each.name not in left_out):
-        whole, rest = divmod(seconds / each.every_seconds, 1)
+        whole, rest = divmod(seconds * density / each.every_seconds, 1)
         plan += [(dice.uniform(0.02, 0.98) * seconds, each) for _ in range(int(whole) + (dice.random() < rest))]
     return sorted(plan, key=lambda moment: (moment[0], moment[1].name))
 

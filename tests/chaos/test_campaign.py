@@ -13,7 +13,7 @@ from tests.servers.rabbit_packages import rabbit_programs
 
 SEED = 6
 #: Other tests run on the same processors: what takes 30 s alone may take longer here.
-SHORT = Plan(rounds=1, seconds=60.0, seed=SEED, rate=30.0, threads=8, t_bound=90.0, disk_mebibytes=384)
+SHORT = Plan(rounds=1, seconds=60.0, seed=SEED, rate=30.0, threads=8, density=1.0, t_bound=90.0, disk_mebibytes=384)
 
 
 @pytest.mark.timeout(420)

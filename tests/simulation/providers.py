@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 
 from assistance.domain.outcome import (
+    NO_TIME,
     CannotTell,
     Delivered,
     Found,
@@ -28,7 +29,7 @@ _BUSY = RetryLater(code="busy", detail="Busy.")
 _LIMITED = RetryLater(code="limited", detail="Slow down.", retry_after_seconds=3.0)
 _BAD_CONTENT = Rejected(code="content", detail="Too strange.", reason=RejectionReason.CONTENT)
 _BAD_TOKEN = Rejected(code="token", detail="Revoked.", reason=RejectionReason.CONFIGURATION)
-_NO_TIME = RetryLater(code="no_time", detail="The deadline is over.", answered=False)
+_NO_TIME = RetryLater(code=NO_TIME, detail="The deadline is over.", answered=False)
 _LOST = Unknown(code="lost", detail="No answer.", answered=False)
 _NO_LOOKUP = CannotTell(code="no_lookup", detail="Cannot be looked up.")
 _DOWN = CannotTell(code="down", detail="Down.", look_again=True)
