@@ -108,7 +108,8 @@ class Member:
     def end(self) -> None:
         """For good."""
         with self.turn:
-            self.kill()
+            if self.pid is not None:
+                self.signal_all(signal.SIGKILL)
             self._life = None
 
 
