@@ -33,7 +33,7 @@ from tests.servers import ControlledPostgres, RabbitServer
 #: What a worker may take to end what it has in hand (docs/operations.md), and a little for the process itself.
 GRACE_SECONDS = 27.0
 _SERVICES = ("consumer", "relay", "consumer", "api", "consumer", "conciliation")
-_CLIENTS = 6
+_CLIENTS = 3
 _CALL_SECONDS = 0.15
 _SETTLE_SECONDS = 90.0
 
@@ -117,7 +117,7 @@ def _load(running: Installation) -> Iterator[list[str]]:
                 running.post_until_accepted("both", words)
                 accepted.append(words)
                 number += 1
-                time.sleep(0.2)
+                time.sleep(0.3)
         except AssertionError as error:
             failed.append(error)
 
@@ -137,9 +137,7 @@ def _load(running: Installation) -> Iterator[list[str]]:
 def _read_results(running: Installation, database_url: str, texts: list[str], report: StopReport) -> None:
     running.control({"slack": {"fail_next": 0}})
     everything = f"{report.accepted} requests = {report.accepted} delivered"
-    wait_until(
-        lambda: running.cli("ledger").stdout.startswith(everything), seconds=_SETTLE_SECONDS, what="all is delivered"
-    )
+    wait_until(lambda: running.ledger().startswith(everything), seconds=_SETTLE_SECONDS, what="all is delivered")
     ledger = running.cli("ledger")
     report.ledger = ledger.stdout.strip() if ledger.returncode == 0 else f"the ledger does not close: {ledger.stdout}"
     for arrived in (running.slack_messages(), running.mails()):

@@ -19,8 +19,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from assistance.conciliation.ledger import read_ledger
+from assistance.domain.errors import DatabaseUnavailable
 from assistance.embedded.ports import free_port
 from assistance.settings import environment_with
+from assistance.storage.database import Database
 from assistance.storage.migrate import migrate
 
 ROOT = Path(__file__).parents[2]
@@ -157,6 +160,20 @@ class Installation:
             timeout=60,
             check=False,
         )
+
+    def ledger(self) -> str:
+        """What `assistance ledger` says first, without a process for each look: `3 requests = 3 delivered`."""
+        database = Database(self.environment["ASSISTANCE_DATABASE_URL"], pool_size=1)
+        try:
+            with database.transaction() as connection:
+                counted = read_ledger(connection)
+        except DatabaseUnavailable as error:
+            return str(error)
+        finally:
+            database.close()
+        parts = " + ".join(f"{number} {status}" for status, number in counted.requests.items())
+        closes = "" if counted.closes else f"; violations: {counted.violations}"
+        return f"{sum(counted.requests.values())} requests = {parts}{closes}"
 
     def log_lines(self, service: str) -> Iterator[dict[str, Any]]:
         for line in (self.folder / f"{service}.log").read_text(errors="replace").splitlines():

@@ -55,7 +55,7 @@ def test_a_restored_installation_finishes_what_the_backup_knows_and_records_what
     with installation(tmp_path, live.url, broker_url) as running:
         post_all(running, "before", 10)
         wait_until(lambda: len(running.slack_messages()) == 10, seconds=60, what="the first are sent")
-        wait_until(lambda: "10 delivered" in running.cli("ledger").stdout, seconds=60, what="the first are settled")
+        wait_until(lambda: "10 delivered" in running.ledger(), seconds=60, what="the first are settled")
         running.terminate("consumer")
         post_all(running, "unfinished", 10)
         run_line(on_the_page("pg_dump"), tmp_path, live.url)
@@ -70,7 +70,7 @@ def test_a_restored_installation_finishes_what_the_backup_knows_and_records_what
         assert running.cli("migrate").returncode == 0
         running.start(*Installation.SERVICES)
 
-        wait_until(lambda: "20 delivered" in running.cli("ledger").stdout, seconds=60, what="the rest is delivered")
+        wait_until(lambda: "20 delivered" in running.ledger(), seconds=60, what="the rest is delivered")
         strays = "dead_letters WHERE reason = 'unknown_delivery'"
         wait_until(lambda: count(spare.url, strays) == 5, seconds=60, what="the strangers are recorded")
         assert running.cli("ledger").returncode == 0

@@ -283,6 +283,6 @@ def test_a_broker_that_loses_a_queue_then_its_exchange_then_everything_costs_no_
         assert len(set(ids)) == 120
         wait_until(lambda: len(running.slack_messages()) == 120, seconds=90, what="everything was sent")
         wait_until(lambda: len(running.mails()) == 120, seconds=90, what="everything was mailed")
-        wait_until(lambda: " 120 delivered" in running.cli("ledger").stdout, seconds=30, what="everything is settled")
+        wait_until(lambda: " 120 delivered" in running.ledger(), seconds=30, what="everything is settled")
         assert set(running.slack_messages().values()) == {1}
         assert set(running.mails().values()) == {1}

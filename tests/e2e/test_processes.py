@@ -40,9 +40,7 @@ def test_a_thousand_requests_are_sent_once_each(running: Installation) -> None:
     wait_until(lambda: len(running.slack_messages()) == 500 == len(running.mails()), seconds=60, what="all arrived")
     assert running.slack_messages() == expected
     assert running.mails() == expected
-    wait_until(
-        lambda: running.cli("ledger").stdout.startswith("1000 requests = 1000 delivered"), seconds=20, what="all"
-    )
+    wait_until(lambda: running.ledger().startswith("1000 requests = 1000 delivered"), seconds=20, what="all")
     assert running.cli("ledger").returncode == 0
 
 
@@ -109,7 +107,7 @@ def test_killing_a_process_loses_nothing_and_doubles_nothing_at_slack(running: I
     assert len(set(ids)) == 500
 
     wait_until(lambda: len(running.slack_messages()) == 500, seconds=90, what="everything was sent")
-    wait_until(lambda: " 500 delivered" in running.cli("ledger").stdout, seconds=60, what="everything is settled")
+    wait_until(lambda: " 500 delivered" in running.ledger(), seconds=60, what="everything is settled")
     assert set(running.slack_messages().values()) == {1}
 
 
@@ -120,7 +118,7 @@ def test_a_stopping_process_finishes_what_it_has_in_hand(running: Installation) 
             time.sleep(0.4)
             assert running.terminate(service) == 0, service
             running.start(service)
-    wait_until(lambda: " 200 delivered" in running.cli("ledger").stdout, seconds=60, what="everything is settled")
+    wait_until(lambda: " 200 delivered" in running.ledger(), seconds=60, what="everything is settled")
     assert set(running.slack_messages().values()) == {1}
     assert set(running.mails().values()) == {1}  # e-mail cannot be looked up: nothing may have been ambiguous
     outcomes = {line["answer"] for line in running.log_lines("consumer") if line["event"] == "consumer.settled"}

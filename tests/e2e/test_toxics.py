@@ -44,7 +44,7 @@ def _check(linked: Linked, expected: set[str]) -> None:
     wait_while_growing(lambda: len(running.mails()), len(expected), what="everything is in the mailbox")
     assert set(running.slack_messages()) == set(running.mails()) == expected
     wanted = f"{len(expected)} requests = {len(expected)} delivered"
-    wait_until(lambda: running.cli("ledger").stdout.startswith(wanted), seconds=60, what="everything is settled")
+    wait_until(lambda: running.ledger().startswith(wanted), seconds=60, what="everything is settled")
     doubled = {text: times for text, times in running.slack_messages().items() if times > 1}
     assert doubled == {}
     assert set(linked.statuses) <= {202, 503}

@@ -120,7 +120,7 @@ def test_an_upgrade_under_load_delivers_everything_once(beside: Beside) -> None:
     assert len(set(beside.accepted)) == _REQUESTS
 
     everything = _REQUESTS + 1
-    wait_until(lambda: f" {everything} delivered" in new.cli("ledger").stdout, seconds=90, what="all is delivered")
+    wait_until(lambda: f" {everything} delivered" in new.ledger(), seconds=90, what="all is delivered")
     assert new.cli("ledger").returncode == 0
     mails = old.mails()
     assert len(mails) == everything

@@ -521,10 +521,10 @@ def test_a_dead_or_slow_channel_does_not_slow_another_one_down(
         ill.answer = ARRIVED
         ill.go_on.set()
         eventually(lambda: world.count("deliveries", "state <> 'delivered'") == 0, 60)
-    without, with_trouble = median(rounds[False]), median(rounds[True])
-    noise = (max(rounds[False]) - min(rounds[False])) / 2
+    # The best round of each: other work on the machine spoils some rounds, a channel that is not kept apart spoils all.
+    without, with_trouble = min(rounds[False]), min(rounds[True])
     print(f"p95 {without * 1000:.1f} ms, beside a {trouble} channel {with_trouble * 1000:.1f} ms")
-    assert with_trouble <= 1.2 * without + noise + 0.05
+    assert with_trouble <= 1.2 * without + 0.05
 
 
 def _p95(waits: list[float]) -> float:

@@ -275,7 +275,10 @@ def test_a_connection_that_broke_before_its_deadline_leaves_the_other_deadlines_
         ("postgresql://u:p@h:5/d", "postgresql+psycopg://u:***@h:5/d"),
         ("postgres://h/d", "postgresql+psycopg://h/d"),
         ("postgresql+psycopg://h/d", "postgresql+psycopg://h/d"),
-        ("postgresql://u@a:1,b/d", "postgresql+psycopg://u@/d?host=a%2Cb&port=1%2C5432"),
+        (
+            "postgresql://u@a:1,b/d",
+            "postgresql+psycopg://u@/d?host=a%2Cb&port=1%2C5432&target_session_attrs=read-write",
+        ),
     ],
 )
 def test_urls_are_understood_as_libpq_does(url: str, shown: str) -> None:

@@ -69,7 +69,7 @@ def test_moved_deliveries_arrive_once_and_only_on_the_new_channel(world: World) 
     reroute(world.database, order())
     line = Line(world, {"people": people, "inbox": inbox})
     try:
-        line.run_until(lambda: world.count("requests", "status = 'delivered'") == len(requests))
+        line.run_until(lambda: world.count("requests", "status = 'delivered'") == len(requests), 60)
     finally:
         line.stop()
     assert people.sent == []
@@ -199,7 +199,7 @@ def test_consumers_at_work_and_two_operators_at_once_tell_everybody_exactly_once
     try:
         with ThreadPoolExecutor(2) as pool:
             runs = [pool.submit(reroute, world.database, order()) for _ in range(2)]
-            line.run_until(lambda: world.count("requests", "status = 'delivered'") == len(requests))
+            line.run_until(lambda: world.count("requests", "status = 'delivered'") == len(requests), 60)
             moved = sum(run.result().moved for run in runs)
     finally:
         line.stop()
