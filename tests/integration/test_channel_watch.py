@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from statistics import median, quantiles
+from statistics import quantiles
 from typing import Any
 
 import pytest
