@@ -18,10 +18,10 @@ test: $(VENV)/dev ## Run every test against real PostgreSQL and RabbitMQ
 	@$(BIN)/python -m tests.servers.fetch
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
-chaos: $(VENV)/dev ## Kill everything under load and check every promise (ROUNDS, SECONDS of faults in each, SEED)
+chaos: $(VENV)/dev ## Kill everything under load and check every promise (ROUNDS, SECONDS of faults in each, SEED, DENSITY)
 	@$(BIN)/python -m tests.servers.fetch
 	@$(BIN)/python -m tests.chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) \
-	  $(if $(SEED),--seed $(SEED)) $(if $(REPORT),--report $(REPORT))
+	  $(if $(SEED),--seed $(SEED)) $(if $(DENSITY),--density $(DENSITY)) $(if $(REPORT),--report $(REPORT))
 
 simulate: $(VENV)/dev ## Play the flow in memory with every fault, many times (RUNS, SEED, JOBS, REPORT)
 	@$(BIN)/python -m tests.simulation $(if $(RUNS),--runs $(RUNS)) $(if $(SEED),--seed $(SEED)) \

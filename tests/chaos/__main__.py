@@ -24,10 +24,17 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=45.0, help="of faults in each round")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--rate", type=float, default=60.0, help="requests a second, at most")
+    parser.add_argument("--density", type=float, default=0.5, help="of faults: at 1, something is nearly always down")
     parser.add_argument("--report", type=Path, help="where to write the report as JSON")
     parser.add_argument("--keep", type=Path, help="a folder for all artefacts, kept afterwards")
     options = parser.parse_args()
-    plan = Plan(rounds=options.rounds, seconds=options.seconds, seed=options.seed, rate=options.rate)
+    plan = Plan(
+        rounds=options.rounds,
+        seconds=options.seconds,
+        seed=options.seed,
+        rate=options.rate,
+        density=options.density,
+    )
     folder = options.keep or Path(tempfile.mkdtemp(prefix="assistance-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     progress = Progress(sys.stderr)
@@ -40,7 +47,7 @@ def main() -> int:
     code = 1 if campaign.violations else 3 if campaign.hit_share < _ENOUGH else 0
     if code == 1:
         print(f"\nEverything it left is in {folder}. Repeat it with:")
-        print(f"  make chaos ROUNDS={plan.rounds} SECONDS={plan.seconds:g} SEED={plan.seed}")
+        print(f"  make chaos ROUNDS={plan.rounds} SECONDS={plan.seconds:g} SEED={plan.seed} DENSITY={plan.density:g}")
     elif options.keep is None:
         shutil.rmtree(folder, ignore_errors=True)
     if code == 3:

@@ -1,4 +1,4 @@
-"""Short runs over clusters: one leader, one primary. The long ones are `python -m tests.chaos.clusters`."""
+"""Short runs over clusters: one leader, one primary; with `-m long`. Longer ones: `python -m tests.chaos.clusters`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.chaos import clusters
 from tests.servers import ServerMissing
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.long]
 
 
 def test_a_killed_leader_of_the_queues_costs_no_request_and_doubles_none(tmp_path: Path) -> None:

@@ -31,7 +31,9 @@ pytestmark = pytest.mark.timeout(240)
 def channel_to(broker_url: str) -> Iterator[Any]:
     connection = pika.BlockingConnection(pika.URLParameters(broker_url))
     try:
-        yield connection.channel()
+        channel = connection.channel()
+        channel.confirm_delivery()  # what is published and refused is an error of the test
+        yield channel
     finally:
         with contextlib.suppress(pika.exceptions.AMQPError):
             connection.close()
@@ -255,6 +257,7 @@ def test_a_message_whose_consumers_die_until_the_broker_gives_it_up_is_offered_a
             channel.close()  # with the message in hand, which is what a death looks like to the broker
         connection.close()
         assert taken > 50  # the limit of the queue
+        wait_until(lambda: rows(database_url, "SELECT 1 FROM outbox"), seconds=30, what="it is offered again")
         (offered,) = rows(database_url, "SELECT extract(epoch FROM available_at - now()) AS pause FROM outbox")
         assert 20 < offered.pause <= 30
         rows(database_url, "UPDATE outbox SET available_at = now()")

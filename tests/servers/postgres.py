@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -39,7 +40,8 @@ class ControlledPostgres(PostgresServer):
         assert self.pid is not None, "the server is not running"
         os.kill(self.pid, number)  # the postmaster first, so that it makes no more children
         for child in children_of(self.pid):
-            os.kill(child, number)
+            with contextlib.suppress(ProcessLookupError):  # it ended a moment ago
+                os.kill(child, number)
 
 
 def children_of(process: int) -> list[int]:

@@ -14,6 +14,7 @@ from assistance.channels.options import ChannelOptions, SecretUrl
 from assistance.channels.smtp import LostAfterTheDot, LostBeforeTheDot, SmtpRefused, conversation, parse_server
 from assistance.channels.wire import NotConnected
 from assistance.domain.outcome import (
+    NO_TIME,
     CannotTell,
     Delivered,
     Lookup,
@@ -115,6 +116,8 @@ class EmailChannel:
             if len(refused) == len(set(to)):
                 talk.leave()
                 return _all_refused(refused)
+            if deadline.has_passed:  # a process that was stopped meanwhile: somebody else may be sending it
+                raise NotConnected(NO_TIME, "no time was left to send")
             code, text = talk.data(wire)
             talk.leave()
         if code >= 300:

@@ -155,7 +155,8 @@ def _operational_error() -> Exception:
 
 _ENDS: Mapping[str, Callable[[], None]] = {
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
-    "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    # To this very thread: sent to the process, it may reach another thread first while this one goes on.
+    "stop": lambda: signal.pthread_kill(threading.get_ident(), signal.SIGSTOP),
     "exit": lambda: os._exit(EXIT_CODE),
 }
 _ERRORS: Mapping[str, Callable[[], Exception]] = {
