@@ -57,7 +57,7 @@ def test_an_accepted_request_is_at_slack_within_a_moment(running: Installation) 
     waits = [arrived[ref] - accepted[ref] for ref in arrived]
     print(f"accepted to sent at 20/s: median {median(waits) * 1000:.1f} ms, worst {max(waits) * 1000:.1f} ms")
     assert len(waits) == 100
-    assert sorted(waits)[len(waits) // 4] < 0.5  # some 20 ms on a quiet machine; other tests run beside this one
+    assert median(waits) < 0.5  # some 20 ms on a quiet machine; this one runs other tests beside it
 
 
 def test_a_broker_outage_costs_no_answer_and_no_request(tmp_path: Path, database_url: str, own_rabbit: Any) -> None:
