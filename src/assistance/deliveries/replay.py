@@ -5,11 +5,11 @@ from __future__ import annotations
 from sqlalchemy import Connection, func, select, update
 
 from assistance.deliveries.settle import Reason
+from assistance.deliveries.start import new_series
 from assistance.deliveries.transition import hint_for, lock_request, refresh_request
 from assistance.domain.delivery import DeliveryState
 from assistance.domain.errors import NotReplayable
 from assistance.outbox.append import append
-from assistance.storage.expressions import from_now
 from assistance.storage.tables import dead_letters, deliveries
 
 
@@ -41,18 +41,8 @@ def replay(
         update(deliveries)
         .where(deliveries.c.id == letter.delivery_id, deliveries.c.state == DeliveryState.DEAD)
         .values(
-            state=DeliveryState.PENDING,
-            series=deliveries.c.series + 1,
-            attempt=0,
-            refunded=0,
-            looks=0,
-            first_attempt_at=None,
-            paced_seconds=0.0,
             may_repeat=deliveries.c.may_repeat | (letter.reason == Reason.OUTCOME_UNKNOWN),
-            next_attempt_at=from_now(delay_seconds),
-            check_at=from_now(delay_seconds + check_after),
-            reconciled=0,
-            updated_at=func.now(),
+            **new_series(delay_seconds=delay_seconds, check_after=check_after),
         )
         .returning(deliveries)
     ).one_or_none()

@@ -28,6 +28,7 @@ from sqlalchemy import (
     update,
 )
 
+from assistance.deliveries.start import new_series
 from assistance.deliveries.timeline import write_event
 from assistance.deliveries.transition import hint_for, refresh_request
 from assistance.domain.delivery import DeliveryState, Purpose
@@ -236,22 +237,12 @@ def _begin_again(connection: Connection, order: Reroute, rows: Sequence[Row[Any]
         update(deliveries)
         .where(deliveries.c.id.in_([row.target_id for row in rows]))
         .values(
-            state=DeliveryState.PENDING,
-            series=deliveries.c.series + 1,
-            attempt=0,
-            refunded=0,
-            looks=0,
-            first_attempt_at=None,
             slot_at=None,
-            paced_seconds=0.0,
             may_repeat=deliveries.c.may_repeat | deliveries.c.id.in_(repeats),
-            next_attempt_at=func.now(),
-            check_at=from_now(order.check_after),
-            reconciled=0,
             last_error_class=None,
             last_error_code=None,
             last_error_detail=None,
-            updated_at=func.now(),
+            **new_series(delay_seconds=0.0, check_after=order.check_after),
         )
         .returning(deliveries)
     ).all()

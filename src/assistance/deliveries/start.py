@@ -1,13 +1,15 @@
-"""Start the deliveries of one step, in the transaction that decides that they exist."""
+"""Start deliveries, for the first time or anew, in the transaction that decides so."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func
 from sqlalchemy.dialects.postgresql import insert
 
+from assistance.domain.delivery import DeliveryState
 from assistance.domain.hint import Hint
 from assistance.outbox.append import append
 from assistance.runtime import ids
@@ -39,3 +41,20 @@ def start_deliveries(
         )
     )
     append(connection, hints)
+
+
+def new_series(*, delay_seconds: float, check_after: float) -> dict[str, Any]:
+    """The columns of a finished delivery that starts over `delay_seconds` from now, as if it had never been tried."""
+    return {
+        "state": DeliveryState.PENDING,
+        "series": deliveries.c.series + 1,
+        "attempt": 0,
+        "refunded": 0,
+        "looks": 0,
+        "first_attempt_at": None,
+        "paced_seconds": 0.0,
+        "next_attempt_at": from_now(delay_seconds),
+        "check_at": from_now(delay_seconds + check_after),
+        "reconciled": 0,
+        "updated_at": func.now(),
+    }
