@@ -142,7 +142,7 @@ def freeze_postgres(scene: Scene) -> bool:
         return busy
 
 
-@fault("kill rabbit", 36.0)
+@fault("kill rabbit", 22.0)
 def kill_rabbit(scene: Scene) -> bool:
     time.sleep(max(0.0, scene.began + _NEW_QUEUES_SECONDS - time.monotonic()))
     with turn(scene.rabbit_turn) as ours:
