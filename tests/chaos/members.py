@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tests.chaos.nursery import Nursery
+from tests.nursery import Child, Nursery
 from tests.servers.postgres import children_of, is_running
 
 ROOT = Path(__file__).parents[2]
@@ -37,12 +37,12 @@ class Member:
         self._nursery = nursery
         self._arguments = list(arguments)
         self._environment = dict(environment)
-        self._life: int | None = None  # the process id of the present or last life
+        self._life: Child | None = None  # the present or last one
 
     @property
     def pid(self) -> int | None:
         """None while it does not run."""
-        return self._life if self._life is not None and self._nursery.code(self._life) is None else None
+        return self._life.pid if self._life is not None and self._life.poll() is None else None
 
     @property
     def age(self) -> float:
@@ -58,7 +58,7 @@ class Member:
         if self._life is None or self.pid is not None or not self.turn.acquire(blocking=False):
             return
         try:
-            code = self._nursery.wait(self._life)
+            code = self._life.wait()
             if code != -signal.SIGKILL:
                 self.own_ends.append(code)
                 if self.age < _TOO_SOON_SECONDS:
@@ -76,12 +76,12 @@ class Member:
         return self._kill(os.kill)
 
     def _kill(self, send: Callable[[int, int], None]) -> bool:
-        pid = self.pid
-        if pid is None:
+        life = self._life
+        if life is None or life.poll() is not None:
             return False
         with contextlib.suppress(ProcessLookupError):
-            send(pid, signal.SIGKILL)
-        self.killed += self._nursery.wait(pid) == -signal.SIGKILL
+            send(life.pid, signal.SIGKILL)
+        self.killed += life.wait() == -signal.SIGKILL
         return True
 
     def kill_child(self) -> bool:

@@ -21,7 +21,7 @@ from assistance.embedded.ports import free_port
 from assistance.settings import environment_with
 from assistance.storage.migrate import migrate
 from tests.chaos.members import ROOT, Member, Supervisor
-from tests.chaos.nursery import Nursery
+from tests.nursery import Nursery
 from tests.proxy import Proxy
 from tests.servers import ControlledPostgres, RabbitServer, ServerMissing
 from tests.servers.faults import SmallDisk, SteppedClock
@@ -118,7 +118,7 @@ class World:
     def start(self) -> None:
         """Returns when both APIs are ready and the queues are there."""
         log = self.folder / "nursery.log"
-        self._nurseries = [Nursery(log, {}), Nursery(log, self.clock.environment if self.clock else {})]
+        self._nurseries = [Nursery({}, log), Nursery(self.clock.environment if self.clock else {}, log)]
         self.postgres.start()
         self.rabbit.start()
         migrate(self.postgres.url)

@@ -25,6 +25,7 @@ from assistance.embedded.ports import free_port
 from assistance.settings import environment_with
 from assistance.storage.database import Database
 from assistance.storage.migrate import migrate
+from tests.nursery import Child, nursery_of_this_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,7 +103,7 @@ class Installation:
         ) | {"SLACK_BOT_TOKEN": "xoxb-canary", "HOOK_SECRET": "whsec_" + "c2VjcmV0" * 5, "COVERAGE_PROCESS_START": ""}
         #: What a service's environment has beside or instead of everybody's.
         self.environment_of: dict[str, dict[str, str]] = {}
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes: dict[str, Child | subprocess.Popen[bytes]] = {}
 
     def start(self, *services: str) -> None:
         """Start the services that are named (all when none is), and wait for the API."""
@@ -122,15 +123,8 @@ class Installation:
             ],
             "api": ["-m", "assistance", "api"],
         }.get(service, [str(ROOT / "workers" / f"{service}.py")])
-        with (self.folder / f"{service}.log").open("ab") as log:
-            self.processes[service] = subprocess.Popen(
-                [sys.executable, *command],
-                cwd=ROOT,
-                env=self.environment | self.environment_of.get(service, {}),
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        environment = self.environment | self.environment_of.get(service, {})
+        self.processes[service] = _start(command, environment, self.folder / f"{service}.log")
 
     def kill(self, service: str) -> None:
         """`kill -9` of the service and all its children."""
@@ -247,6 +241,16 @@ class Installation:
                 return error.code, json.loads(error.read() or b"null")
         except (OSError, ValueError):
             return 0, None
+
+
+def _start(command: list[str], environment: dict[str, str], log: Path) -> Child | subprocess.Popen[bytes]:
+    """Start Python; from nothing only if it is to find other libraries than this process."""
+    if all(environment.get(name) == os.environ.get(name) for name in ("PYTHONPATH", "LD_PRELOAD")):
+        return nursery_of_this_run().start(command, environment, log)
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, *command], cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
 
 
 @contextmanager

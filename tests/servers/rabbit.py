@@ -149,9 +149,8 @@ class RabbitServer:
             if not tries_left:
                 log = self.log_file.read_text(errors="replace").splitlines()
                 raise RuntimeError("RabbitMQ did not start: " + "\n".join(log[-20:]))
-            if not (
-                self._membership or (self._folder / "db").exists()
-            ):  # perhaps a port was taken meanwhile; nobody was told them yet
+            if not (self._membership or self.version):  # perhaps a port was taken meanwhile; nobody was told them yet
+                shutil.rmtree(self._folder / "db", ignore_errors=True)  # it belongs to the node of that port
                 self._pick_ports()
 
     def stop(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, assert_never
 
-from sqlalchemy import Connection, func, update
+from sqlalchemy import Connection, bindparam, func, update
 
 from assistance.deliveries.claim import Lease
 from assistance.domain.delivery import AttemptOutcome
@@ -13,19 +13,22 @@ from assistance.domain.outcome import Delivered, Outcome, Rejected, RetryLater, 
 from assistance.storage.plain import plain_json, plain_text
 from assistance.storage.tables import attempts
 
+_CLOSE = (
+    update(attempts)
+    .where(
+        attempts.c.delivery_id == bindparam("delivery"),
+        attempts.c.series == bindparam("in_series"),
+        attempts.c.number == bindparam("attempt"),
+        attempts.c.outcome.in_((AttemptOutcome.SENDING, AttemptOutcome.UNKNOWN)),
+    )
+    .values(finished_at=func.now())
+)
+
 
 def close_attempt(connection: Connection, lease: Lease, outcome: Outcome) -> None:
     """Close the attempt. A result that comes late is written all the same: a look-up reads it before asking."""
-    connection.execute(
-        update(attempts)
-        .where(
-            attempts.c.delivery_id == lease.hint.delivery_id,
-            attempts.c.series == lease.hint.series,
-            attempts.c.number == lease.attempt,
-            attempts.c.outcome.in_((AttemptOutcome.SENDING, AttemptOutcome.UNKNOWN)),
-        )
-        .values(finished_at=func.now(), **_attempt_columns(outcome))
-    )
+    this = {"delivery": lease.hint.delivery_id, "in_series": lease.hint.series, "attempt": lease.attempt}
+    connection.execute(_CLOSE, {**this, **_attempt_columns(outcome)})
 
 
 def _attempt_columns(outcome: Outcome) -> Mapping[str, Any]:

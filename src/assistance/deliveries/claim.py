@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, false, func, select, update
+from sqlalchemy import Connection, Interval, Row, Select, bindparam, false, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from assistance.deliveries.channel_states import outage_seconds
@@ -122,7 +122,7 @@ def claim(
     On a channel with a pace nothing is sent without a slot, nor before it.
     """
     begun = monotonic()  # first: a process that is stopped from here on must find its lease over, not just begun
-    row = _lock(connection, hint.delivery_id)
+    row = connection.execute(_LOCK, {"delivery_id": hint.delivery_id}).one_or_none()
     if row is None:
         return NoSuchDelivery()
     if row.series != hint.series:
@@ -143,10 +143,10 @@ def claim(
     return _take_send(connection, hint, row, worker, lease_seconds, begun)
 
 
-def _lock(connection: Connection, delivery_id: UUID) -> Row[Any] | None:
+def _locked_delivery() -> Select[Any]:
     now = func.now()
     out_seconds = outage_seconds(deliveries.c.channel)
-    statement = (
+    return (
         select(
             deliveries,
             requests.c.ref,
@@ -170,36 +170,50 @@ def _lock(connection: Connection, delivery_id: UUID) -> Row[Any] | None:
             ).label("elapsed_seconds"),
         )
         .join_from(deliveries, requests)
-        .where(deliveries.c.id == delivery_id)
+        .where(deliveries.c.id == bindparam("delivery_id"))
         .with_for_update(of=deliveries)
     )
-    return connection.execute(statement).one_or_none()
+
+
+# Built once: putting a statement together takes longer than the database takes to answer it.
+_LOCK = _locked_delivery()
+_SEND = (
+    update(deliveries)
+    .where(deliveries.c.id == bindparam("delivery_id"))
+    .values(
+        state=DeliveryState.SENDING,
+        attempt=bindparam("number"),
+        looks=0,
+        first_attempt_at=func.coalesce(deliveries.c.first_attempt_at, func.now()),
+        out_seconds_before=bindparam("out_before"),
+        slot_at=None,
+        lease_token=bindparam("token"),
+        lease_until=func.now() + bindparam("lease", type_=Interval),
+        check_at=func.now() + bindparam("lease", type_=Interval),
+        updated_at=func.now(),
+    )
+)
+_ATTEMPT = insert(attempts)
 
 
 def _take_send(
     connection: Connection, hint: Hint, row: Row[Any], worker: str, lease_seconds: float, begun: float
 ) -> ToSend:
     lease = _lease(hint, row, begun, attempt=row.attempt + 1, looks=0)
-    until = from_now(lease_seconds)
     connection.execute(
-        update(deliveries)
-        .where(deliveries.c.id == hint.delivery_id)
-        .values(
-            state=DeliveryState.SENDING,
-            attempt=lease.attempt,
-            looks=0,
-            first_attempt_at=func.coalesce(deliveries.c.first_attempt_at, func.now()),
-            out_seconds_before=row.out_seconds_before if row.first_attempt_at else row.channel_out_seconds,
-            slot_at=None,
-            lease_token=lease.token,
-            lease_until=until,
-            check_at=until,
-            updated_at=func.now(),
-        )
+        _SEND,
+        {
+            "delivery_id": hint.delivery_id,
+            "number": lease.attempt,
+            "out_before": row.out_seconds_before if row.first_attempt_at else row.channel_out_seconds,
+            "token": lease.token,
+            "lease": timedelta(seconds=lease_seconds),
+        },
     )
     fault_point("consumer.before_attempt")
     connection.execute(
-        insert(attempts).values(delivery_id=hint.delivery_id, series=hint.series, number=lease.attempt, worker=worker)
+        _ATTEMPT,
+        {"delivery_id": hint.delivery_id, "series": hint.series, "number": lease.attempt, "worker": worker},
     )
     return ToSend(
         lease=lease,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, func
+from sqlalchemy import Connection, Interval, bindparam, func
 from sqlalchemy.dialects.postgresql import insert
 
 from assistance.domain.delivery import DeliveryState
@@ -15,6 +16,8 @@ from assistance.outbox.append import append
 from assistance.runtime import ids
 from assistance.storage.expressions import from_now
 from assistance.storage.tables import deliveries
+
+_START = insert(deliveries).values(check_at=func.now() + bindparam("check_in", type_=Interval))
 
 
 def start_deliveries(
@@ -25,20 +28,19 @@ def start_deliveries(
         Hint(delivery_id=ids.uuid7(), request_id=request_id, channel=channel, series=1, attempt=1)
         for channel in channels
     ]
-    check_at = from_now(check_after)
+    check_in = timedelta(seconds=check_after)
     connection.execute(
-        insert(deliveries).values(
-            [
-                {
-                    "id": hint.delivery_id,
-                    "request_id": request_id,
-                    "channel": hint.channel,
-                    "step": step,
-                    "check_at": check_at,
-                }
-                for hint in hints
-            ]
-        )
+        _START,
+        [
+            {
+                "id": hint.delivery_id,
+                "request_id": request_id,
+                "channel": hint.channel,
+                "step": step,
+                "check_in": check_in,
+            }
+            for hint in hints
+        ],
     )
     append(connection, hints)
 

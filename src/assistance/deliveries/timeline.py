@@ -6,11 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, func, update
+from sqlalchemy import Connection, bindparam, func, update
 from sqlalchemy.dialects.postgresql import insert
 
 from assistance.domain.event import EventType
 from assistance.storage.tables import events, requests
+
+_NEXT_VERSION = (
+    update(requests)
+    .where(requests.c.id == bindparam("request"))
+    .values(state_version=requests.c.state_version + 1, updated_at=func.now())
+    .returning(requests.c.state_version)
+)
+_EVENT = insert(events)
 
 
 def write_event(
@@ -26,12 +34,7 @@ def write_event(
 
     The caller holds the request's lock.
     """
-    version = connection.scalar(
-        update(requests)
-        .where(requests.c.id == request_id)
-        .values(state_version=requests.c.state_version + 1, updated_at=func.now(), **changes)
-        .returning(requests.c.state_version)
-    )
+    version = connection.scalar(_NEXT_VERSION.values(**changes), {"request": request_id})
     connection.execute(
-        insert(events).values(request_id=request_id, version=version, type=event, actor=actor, data=dict(data or {}))
+        _EVENT, {"request_id": request_id, "version": version, "type": event, "actor": actor, "data": dict(data or {})}
     )

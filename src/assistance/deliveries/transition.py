@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, assert_never
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, func, select, update
 
 from assistance.deliveries.attempts import close_attempt
 from assistance.deliveries.bury import bury
@@ -41,6 +41,16 @@ _EVENT_OF = {
     RequestStatus.UNDELIVERABLE: EventType.UNDELIVERABLE,
     RequestStatus.CANCELLED: EventType.CANCELLED,
 }
+
+
+_THIS = bindparam("request_id", type_=requests.c.id.type)
+_LOCK_REQUEST = select(requests.c.status).where(requests.c.id == _THIS).with_for_update(key_share=True)
+_REQUEST = select(requests.c.status, requests.c.ended_at, requests.c.route["steps"].label("steps")).where(
+    requests.c.id == _THIS
+)
+_DELIVERIES = select(
+    deliveries.c.purpose, deliveries.c.required, deliveries.c.state, deliveries.c.step, deliveries.c.channel
+).where(deliveries.c.request_id == _THIS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,8 +126,7 @@ def _under_lock(connection: Connection, lease: Lease, settlement: Settlement) ->
 
 def lock_request(connection: Connection, request_id: UUID) -> str | None:
     """Take the lock that orders everything that happens to a request; its status, or none when it is gone."""
-    this = select(requests.c.status).where(requests.c.id == request_id)
-    return connection.scalar(this.with_for_update(key_share=True))
+    return connection.scalar(_LOCK_REQUEST, {"request_id": request_id})
 
 
 def refresh_request(connection: Connection, request_id: UUID, actor: str, *, check_after: float) -> RequestStatus:
@@ -126,11 +135,7 @@ def refresh_request(connection: Connection, request_id: UUID, actor: str, *, che
     Where the request has a fallback, that begins the step after a dead one and cancels what another step made needless.
     A changed status raises `state_version` by one and writes the event, in the same transaction.
     """
-    before = connection.execute(
-        select(requests.c.status, requests.c.ended_at, requests.c.route["steps"].label("steps")).where(
-            requests.c.id == request_id
-        )
-    ).one()
+    before = connection.execute(_REQUEST, {"request_id": request_id}).one()
     steps = thaw_steps(before.steps or ())
     rows = _deliveries_of(connection, request_id)
     if steps and follow_plan(connection, request_id, steps, rows, actor=actor, check_after=check_after):
@@ -148,15 +153,7 @@ def refresh_request(connection: Connection, request_id: UUID, actor: str, *, che
 
 
 def _deliveries_of(connection: Connection, request_id: UUID) -> Sequence[Any]:
-    return connection.execute(
-        select(
-            deliveries.c.purpose,
-            deliveries.c.required,
-            deliveries.c.state,
-            deliveries.c.step,
-            deliveries.c.channel,
-        ).where(deliveries.c.request_id == request_id)
-    ).all()
+    return connection.execute(_DELIVERIES, {"request_id": request_id}).all()
 
 
 def status_of(rows: Iterable[Any], planned: int = 1) -> RequestStatus:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 
-from sqlalchemy import Connection
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, Interval, bindparam, func
+from sqlalchemy.dialects.postgresql import Insert, insert
 
 from assistance.domain.hint import Hint
-from assistance.storage.expressions import from_now
 from assistance.storage.tables import outbox
+
+
+def _append() -> Insert:
+    new = insert(outbox).values(available_at=func.now() + bindparam("due_in", type_=Interval))
+    return new.on_conflict_do_update(
+        index_elements=["delivery_id", "series", "attempt"], set_={"available_at": new.excluded.available_at}
+    )
+
+
+_APPEND = _append()
 
 
 def append(connection: Connection, hints: Iterable[Hint], *, delay_seconds: float = 0.0) -> None:
@@ -18,7 +28,7 @@ def append(connection: Connection, hints: Iterable[Hint], *, delay_seconds: floa
     Unique over (delivery, series, attempt it is for), so that the hint of a retry never waits for the relay's open
     transaction over the row of the try before.
     """
-    due = from_now(delay_seconds)
+    due_in = timedelta(seconds=delay_seconds)
     rows = [
         {
             "delivery_id": hint.delivery_id,
@@ -26,16 +36,9 @@ def append(connection: Connection, hints: Iterable[Hint], *, delay_seconds: floa
             "attempt": hint.attempt,
             "request_id": hint.request_id,
             "channel": hint.channel,
-            "available_at": due,
+            "due_in": due_in,
         }
         for hint in hints
     ]
-    if not rows:
-        return
-    statement = insert(outbox).values(rows)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["delivery_id", "series", "attempt"],
-            set_={"available_at": statement.excluded.available_at},
-        )
-    )
+    if rows:
+        connection.execute(_APPEND, rows)

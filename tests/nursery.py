@@ -1,8 +1,9 @@
-"""Starts processes that have their modules imported already: `python -m tests.chaos.nursery`.
+"""Starts processes that have their modules imported already: `python -m tests.nursery`.
 
-Importing takes a Python process most of a second of processor time, which a campaign would pay for every kill. This
-process imports once, stays without threads, connections and open files, and forks; a fork shares nothing else with it.
-What `multiprocessing` spawns later, such as the worker of an API, starts from nothing as always.
+Importing takes a Python process most of a second of processor time, which a test would pay for every process, and a
+campaign for every kill. This process imports once, stays without threads, connections and open files, and forks; a fork
+shares nothing else with it. What `multiprocessing` spawns later, such as the worker of an API, starts from nothing as
+always.
 
 One JSON object a line on standard input: `arguments` (as after `python`), `environment`, `log`. One on standard output:
 `{"pid": …}` for each start, in order, and `{"ended": …, "code": …}` for each end.
@@ -10,6 +11,7 @@ One JSON object a line on standard input: `arguments` (as after `python`), `envi
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import gc
@@ -25,6 +27,8 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,20 +43,21 @@ _PRELOADED = (
     "assistance.channels.webhook",
     "sqlalchemy.dialects.postgresql.psycopg",
     "granian.server",
+    "assistance.embedded.sandbox.server",
     "tests.chaos.sinks",
 )
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[1]
 _START_SECONDS = 60.0
 _PR_SET_PDEATHSIG = 1
 
 
 class Nursery:
-    """The harness's side: starts processes and knows how they ended. Thread-safe."""
+    """The side of those who want processes: starts them and knows how they ended. Thread-safe."""
 
-    def __init__(self, log: Path, environment: Mapping[str, str]) -> None:
-        with log.open("ab") as errors:
+    def __init__(self, environment: Mapping[str, str], log: Path | None = None) -> None:
+        with log.open("ab") if log else contextlib.nullcontext() as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.chaos.nursery"],
+                [sys.executable, "-m", "tests.nursery"],
                 cwd=_ROOT,
                 env={**os.environ, **environment},
                 stdin=subprocess.PIPE,
@@ -66,21 +71,21 @@ class Nursery:
         self._codes: dict[int, int] = {}
         threading.Thread(target=self._listen, name="nursery", daemon=True).start()
 
-    def start(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> int:
-        """Start `python` with these arguments; its process id, which is also its process group."""
+    def start(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> Child:
+        """Start `python` with these arguments, in a process group of its own."""
         order = {"arguments": list(arguments), "environment": dict(environment), "log": str(log)}
         with self._turn:
             assert self._process.stdin is not None
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
             self._process.stdin.flush()
-            return self._pids.get(timeout=_START_SECONDS)
+            return Child(self, self._pids.get(timeout=_START_SECONDS))
 
     def code(self, pid: int) -> int | None:
         """How the process ended (negative: by which signal); none while it runs."""
         with self._changed:
             return self._codes.get(pid)
 
-    def wait(self, pid: int, seconds: float = 30.0) -> int:
+    def wait(self, pid: int, seconds: float) -> int:
         """Wait until the process has ended; how."""
         with self._changed:
             assert self._changed.wait_for(lambda: pid in self._codes, seconds), f"process {pid} does not end"
@@ -100,11 +105,46 @@ class Nursery:
             for line in self._process.stdout:
                 told = json.loads(line)
                 if "pid" in told:
+                    with self._changed:
+                        self._codes.pop(told["pid"], None)  # the kernel gives numbers again
                     self._pids.put(told["pid"])
                     continue
                 with self._changed:
                     self._codes[told["ended"]] = told["code"]
                     self._changed.notify_all()
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A process that a nursery started, to be used like one of `subprocess`."""
+
+    nursery: Nursery
+    pid: int
+
+    def poll(self) -> int | None:
+        return self.nursery.code(self.pid)
+
+    def wait(self, timeout: float = 30.0) -> int:
+        return self.nursery.wait(self.pid, timeout)
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+@cache
+def nursery_of_this_run() -> Nursery:
+    """The one that all tests of this process share; it ends when they do."""
+    nursery = Nursery({})
+    atexit.register(nursery.close)
+    return nursery
 
 
 def main() -> None:
