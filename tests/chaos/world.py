@@ -27,7 +27,7 @@ from tests.servers import ControlledPostgres, RabbitServer, ServerMissing
 from tests.servers.faults import SmallDisk, SteppedClock
 
 LEASE_SECONDS = 4.0
-CHECK_AFTER_SECONDS = 3.0
+CHECK_AFTER_SECONDS = 6.0
 INTERVAL_SECONDS = 1.0
 CHANNEL_SECONDS = 2.0
 LONGEST_DELAY_SECONDS = 2.0
