@@ -16,7 +16,8 @@ run: $(VENV)/run ## Start everything on this machine: API, workers, database, sa
 
 test: $(VENV)/dev ## Run every test against real PostgreSQL and RabbitMQ
 	@$(BIN)/python -m tests.servers.fetch
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long and not alone"
+	$(BIN)/python -m pytest -m "alone and not long"
 
 chaos: $(VENV)/dev ## Kill everything under load and check every promise (ROUNDS, SECONDS of faults in each, SEED, DENSITY)
 	@$(BIN)/python -m tests.servers.fetch

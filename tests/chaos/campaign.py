@@ -22,7 +22,7 @@ from tests.chaos.watch import Watch
 from tests.chaos.world import CHANNELS_OF, CONVERSATIONS, T_SECONDS, World
 
 #: Clients pause above it, so that every fault meets fresh work and T measures recovery, not a queue.
-_MOST_IN_FLIGHT = 300
+_MOST_IN_FLIGHT = 600
 _PAUSE_SECONDS = 0.1
 #: How long a fault waits until work flows: what strikes an installation that is still down proves nothing.
 _PATIENCE_SECONDS = 60.0

@@ -62,7 +62,7 @@ def _freeze_of(service: str) -> Strike:
     return strike
 
 
-for _service, _every in (("api", 25.0), ("relay", 5.0), ("consumer", 4.5), ("conciliation", 6.0), ("sinks", 20.0)):
+for _service, _every in (("api", 25.0), ("relay", 4.0), ("consumer", 3.5), ("conciliation", 4.5), ("sinks", 20.0)):
     fault(f"kill {_service}", _every)(_kill_of(_service))
 for _service, _every in (("api", 80.0), ("relay", 60.0), ("consumer", 25.0), ("conciliation", 80.0), ("sinks", 60.0)):
     fault(f"freeze {_service}", _every)(_freeze_of(_service))
@@ -82,7 +82,7 @@ def kill_all(scene: Scene) -> bool:
     return busy and killed > len(members) // 2
 
 
-@fault("kill postmaster", 11.0)
+@fault("kill postmaster", 9.0)
 def kill_postmaster(scene: Scene) -> bool:
     with turn(scene.postgres_turn) as ours:
         hit = ours and scene.world.postgres.pid is not None and scene.watch.busy(PATIENCE_SECONDS)
@@ -142,7 +142,7 @@ def freeze_postgres(scene: Scene) -> bool:
         return busy
 
 
-@fault("kill rabbit", 22.0)
+@fault("kill rabbit", 19.0)
 def kill_rabbit(scene: Scene) -> bool:
     time.sleep(max(0.0, scene.began + _NEW_QUEUES_SECONDS - time.monotonic()))
     with turn(scene.rabbit_turn) as ours:

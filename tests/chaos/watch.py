@@ -22,7 +22,11 @@ from tests.chaos.world import World
 
 _EVERY_SECONDS = 0.25
 _FRESH_SECONDS = 3.0
-_IN_FLIGHT = "SELECT count(*) FROM deliveries WHERE check_at IS NOT NULL"
+_UNFINISHED = "SELECT count(*) FROM deliveries WHERE check_at IS NOT NULL"
+_IN_FLIGHT = (
+    _UNFINISHED
+    + " AND NOT EXISTS (SELECT FROM channel_states s WHERE s.channel = deliveries.channel AND s.out_since IS NOT NULL)"
+)
 
 
 class Watch:
@@ -43,7 +47,7 @@ class Watch:
         self._thread.join()
 
     def in_flight(self) -> int | None:
-        """Unfinished deliveries at the last look; none before the first."""
+        """Unfinished deliveries at the last look, without those of channels that are out; none before the first."""
         return self._looks[-1][1] if self._looks else None
 
     def busy(self, patience: float = 0.0) -> bool:
@@ -67,7 +71,7 @@ class Watch:
             contextlib.suppress(AssistanceError, psycopg.Error),
             raw_connection(self._world.postgres.url) as connection,
         ):
-            row = connection.execute(f"SELECT ({_IN_FLIGHT}), (SELECT count(*) FROM outbox)").fetchone()
+            row = connection.execute(f"SELECT ({_UNFINISHED}), (SELECT count(*) FROM outbox)").fetchone()
             return (row[0], row[1]) if row else None
         return None
 

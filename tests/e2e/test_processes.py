@@ -44,6 +44,7 @@ def test_a_thousand_requests_are_sent_once_each(running: Installation) -> None:
     assert running.cli("ledger").returncode == 0
 
 
+@pytest.mark.alone
 def test_an_accepted_request_is_at_slack_within_a_moment(running: Installation) -> None:
     running.post_many("sales", 100, per_second=20)
     wait_until(lambda: len(running.slack_messages()) == 100, seconds=20, what="all arrived")
@@ -57,7 +58,7 @@ def test_an_accepted_request_is_at_slack_within_a_moment(running: Installation) 
     waits = [arrived[ref] - accepted[ref] for ref in arrived]
     print(f"accepted to sent at 20/s: median {median(waits) * 1000:.1f} ms, worst {max(waits) * 1000:.1f} ms")
     assert len(waits) == 100
-    assert median(waits) < 0.5  # some 20 ms on a quiet machine; this one runs other tests beside it
+    assert median(waits) < 0.25  # some 20 ms on a quiet machine
 
 
 def test_a_broker_outage_costs_no_answer_and_no_request(tmp_path: Path, database_url: str, own_rabbit: Any) -> None:

@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 
-from tests.builders import World
+from assistance.broker.contract import ConnectionState
+from assistance.broker.memory import MemoryBroker
+from assistance.broker.rabbitmq.publisher import RabbitPublisher
+from assistance.broker.rabbitmq.subscriber import RabbitSubscriber
+from tests.builders import World, eventually
+from tests.integration.consumers import Consumers, Install
 from tests.terminal import FILE, Terminal
 
 
@@ -31,6 +36,27 @@ def worlds(database_url: str) -> Iterator[Callable[..., World]]:
 def world(worlds: Callable[..., World]) -> World:
     """Topic `help` goes to channel `people`, topic `both` to `people` and `inbox`."""
     return worlds({"help": ("people",), "both": ("people", "inbox")})
+
+
+@pytest.fixture(params=["memory", "rabbitmq"])
+def install(request: pytest.FixtureRequest) -> Iterator[Install]:
+    made: list[Consumers] = []
+
+    def make(world: World) -> Consumers:
+        channels = world.configuration.channels
+        if request.param == "memory":
+            broker = MemoryBroker(channels)
+            made.append(Consumers(world, broker.publisher(), broker.subscriber))
+        else:
+            url = request.getfixturevalue("broker_url")
+            publisher = RabbitPublisher(url, channels)
+            eventually(lambda: publisher.state is ConnectionState.READY)
+            made.append(Consumers(world, publisher, lambda: RabbitSubscriber(url, channels)))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.stop()
 
 
 @pytest.fixture
