@@ -27,7 +27,7 @@ from tests.servers import ControlledPostgres, RabbitServer, ServerMissing
 from tests.servers.faults import SmallDisk, SteppedClock
 
 LEASE_SECONDS = 4.0
-CHECK_AFTER_SECONDS = 6.0
+CHECK_AFTER_SECONDS = 12.0
 INTERVAL_SECONDS = 1.0
 CHANNEL_SECONDS = 2.0
 LONGEST_DELAY_SECONDS = 2.0
@@ -35,7 +35,7 @@ RECONNECT_SECONDS = 5.0
 #: T: how long after the last fault everything must be delivered or dead. A straggler is looked at again after twice
 #: `CHECK_AFTER_SECONDS` once it was re-armed in vain; a process needs its time to start.
 T_SECONDS = RECONNECT_SECONDS + 2 * CHECK_AFTER_SECONDS + LEASE_SECONDS + INTERVAL_SECONDS + 1.2 * LONGEST_DELAY_SECONDS
-T_SECONDS += 11.6  # starts of processes, and looks at what is unknown: about 30 s in all
+T_SECONDS += 11.6  # starts of processes, and looks at what is unknown: about 48 s in all
 
 #: Whose clock is stepped: the library that does it slows a process down, most of all one with many threads.
 _STEPPED = ("conciliation-2",)
