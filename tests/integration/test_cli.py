@@ -72,6 +72,8 @@ def test_list_shows_the_newest_first_and_filters(world: World, terminal: Termina
 def test_a_wrong_option_is_usage_and_exit_code_2(terminal: Terminal) -> None:
     assert terminal.run("list", "--since", "yesterday")[0] == 2
     assert "is not a duration" in terminal.err
+    assert terminal.run("list", "--since", "99999999999h")[0] == 2
+    assert "is longer than ten years" in terminal.err
     assert terminal.run("list", "--status", "lost")[0] == 2
     assert terminal.run("nonsense")[0] == 2
     assert terminal.run("dead-letters", "replay")[0] == 2

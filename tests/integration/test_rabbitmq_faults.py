@@ -7,17 +7,19 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
+import pika
 import pytest
 from structlog.testing import capture_logs
 
-from assistance.broker.contract import Confirmation, ConnectionState
+from assistance.broker.contract import Answer, Confirmation, ConnectionState, Subscription
 from assistance.broker.rabbitmq.probe import probe
 from assistance.broker.rabbitmq.publisher import RabbitPublisher
 from assistance.broker.rabbitmq.subscriber import RabbitSubscriber
-from assistance.broker.topology import queue_of
+from assistance.broker.topology import DEAD_LETTER_QUEUE, queue_of
 from assistance.domain.errors import BrokerUnavailable
-from tests.broker_tools import Inbox, message, wait_until
+from tests.broker_tools import Inbox, message, stays, wait_until
 from tests.servers.rabbit import RabbitServer
 
 CONFIRMED, UNKNOWN = Confirmation.CONFIRMED, Confirmation.UNKNOWN
@@ -183,3 +185,41 @@ def test_a_connection_that_an_operator_closes_comes_back_and_unanswered_messages
     assert ends.inbox.begun[1].redelivered
     ends.inbox.release()
     wait_until(lambda: ends.both(READY))
+
+
+def test_a_message_whose_handler_is_slower_than_the_brokers_time_out_is_given_out_again(
+    rabbit: RabbitServer, ends: Ends
+) -> None:
+    """30 minutes by default (https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout); here a second."""
+    for setting in ("consumer_timeout, 1000", "channel_tick_interval, 300"):
+        rabbit.rabbitmqctl("eval", f"application:set_env(rabbit, {setting}).")
+    slow = ends.inbox = Inbox(hold=True)
+    ends.start()
+    wait_until(lambda: ends.both(READY))
+    assert ends.publisher.publish([message("m")], 5) == [CONFIRMED]
+    wait_until(lambda: len(slow.begun) == 2, NOTICED_SECONDS)
+    slow.release()
+    wait_until(lambda: len(slow.ended) == 2)
+    assert slow.ids() == ["m", "m"]
+    assert ends.publisher.publish([message("next")], 5) == [CONFIRMED]
+    wait_until(lambda: "next" in slow.ids(), NOTICED_SECONDS)
+
+
+def test_a_rejected_message_waits_in_its_queue_while_the_dead_letter_queue_is_missing(rabbit: RabbitServer) -> None:
+    # RabbitMQ offers it again after three minutes; a test has no such time. A queue reads this when it is declared.
+    rabbit.rabbitmqctl("eval", "application:set_env(rabbit, dead_letter_worker_publisher_confirm_timeout, 1000).")
+    ends, recorder, dead = Ends(rabbit.url), RabbitSubscriber(rabbit.url, ["one"]), Inbox()
+    ends.inbox = Inbox(Answer.REJECT)
+    try:
+        ends.start()
+        wait_until(lambda: ends.both(READY))
+        with closing(pika.BlockingConnection(pika.URLParameters(rabbit.url))) as connection:
+            connection.channel().queue_delete(DEAD_LETTER_QUEUE)
+        assert ends.publisher.publish([message("m")], 5) == [CONFIRMED]
+        wait_until(lambda: ends.inbox.ended)
+        assert stays(lambda: DEAD_LETTER_QUEUE not in rabbit.rabbitmqctl("list_queues", "name"), 2)
+        recorder.start([Subscription(queue=DEAD_LETTER_QUEUE, workers=1, handler=dead)])  # declares what is missing
+        wait_until(lambda: dead.ids() == ["m"], NOTICED_SECONDS)
+    finally:
+        recorder.stop(1)
+        ends.close()

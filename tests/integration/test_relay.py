@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
+import psycopg
 import pytest
 
 from assistance.broker.contract import Confirmation, ConnectionState, Message
@@ -295,3 +296,15 @@ def test_a_row_that_becomes_due_between_two_polls_goes_out_at_its_time(world: Wo
     wake_up.wait(relay.next_due_seconds)
     assert time.monotonic() - started < 5
     eventually(lambda: relay.one_pass() or world.count("outbox") == 0)
+
+
+def test_a_transaction_that_stays_open_holds_up_no_relay(database_url: str, world: World) -> None:
+    with psycopg.connect(database_url) as somebody:
+        somebody.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        seen = somebody.execute("SELECT count(*) FROM outbox").fetchone()
+        publisher = ScriptedPublisher()
+        for _ in range(3):
+            world.submit()
+            relay_of(world, publisher).one_pass()
+        assert (len(publisher.published), waiting(world)) == (3, [])
+        assert somebody.execute("SELECT count(*) FROM outbox").fetchone() == seen  # it is open still

@@ -155,6 +155,12 @@ def test_anything_else_is_not_a_duration(text: object) -> None:
         parse_duration(text)
 
 
+@pytest.mark.parametrize("text", ["87601h", "99999999999999h", "9" * 400 + "s"])
+def test_a_duration_that_leads_out_of_every_calendar_is_a_mistake(text: str) -> None:
+    with pytest.raises(ValueError, match="is longer than ten years"):
+        parse_duration(text)
+
+
 def test_topics_are_compared_trimmed_and_without_case() -> None:
     assert fold_topic("  SALES ") == fold_topic("sales")
     assert fold_topic("STRASSE") == fold_topic("straße")

@@ -57,3 +57,40 @@ def test_a_value_that_would_fill_the_disk_is_cut() -> None:
 def test_the_level_decides_what_is_written() -> None:
     assert any("a.detail" in line for line in lines(level="debug"))
     assert not any("consumer.settled" in line for line in lines(level="warning"))
+
+
+STUCK = """
+import sys, structlog
+from assistance.runtime.logs import configure_logs
+from assistance.runtime.metrics import log_lines_dropped
+configure_logs("api")
+log = structlog.get_logger()
+for number in range(20_000):
+    log.info("api.answered", number=number)
+print(log_lines_dropped._value.get())
+"""
+
+
+def started() -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_reader_who_stopped_reading_stops_nobody_and_what_he_missed_is_counted() -> None:
+    with started() as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        missed = int(float(process.stdout.read()))  # it ended, although nobody has read a line of its log
+        read = process.stderr.read().splitlines()
+    assert process.returncode == 0
+    assert missed > 10_000
+    assert len(read) + missed == 20_000
+    assert json.loads(read[0])["number"] == 0
+
+
+def test_a_reader_who_is_gone_stops_nobody() -> None:
+    with started() as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stderr.close()
+        assert float(process.stdout.read()) > 10_000
+    assert process.returncode == 0

@@ -107,7 +107,7 @@ def drill(url: str, topic: str, number: int, timeout: str, anyway: bool, as_json
 
     try:
         deadline = Deadline.after(parse_duration(timeout))
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         raise click.BadParameter(f"{timeout!r} {error}", param_hint="--timeout") from None
     bot = Bot(url, topic, deadline)
     report = Report(requests=number)

@@ -98,8 +98,6 @@ def list_(
 
     try:
         period = timedelta(seconds=parse_duration(since)) if since else None
-    except OverflowError:
-        raise click.BadParameter(f"{since!r} is too long ago", param_hint="--since") from None
     except ValueError as error:
         raise click.BadParameter(f"{since!r} {error}", param_hint="--since") from None
     with database_of(load_settings()) as database, database.transaction() as connection:

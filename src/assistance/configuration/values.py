@@ -11,6 +11,8 @@ from assistance.resilience.retry_schedule import RetrySchedule
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)/(s|m|h)")
+#: Instants that lie this far ahead or behind are still dates, for Python and for PostgreSQL.
+_LONGEST_SECONDS = 87_600 * 3600.0
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -22,7 +24,10 @@ def parse_duration(text: object) -> float:
     match = _DURATION.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise ValueError('is not a duration such as "300ms", "5s", "10m" or "24h"')
-    return float(match[1]) * _UNITS[match[2]]
+    seconds = float(match[1]) * _UNITS[match[2]]
+    if seconds > _LONGEST_SECONDS:
+        raise ValueError("is longer than ten years")
+    return seconds
 
 
 def parse_rate(text: object) -> float:

@@ -63,6 +63,7 @@ ledger_violations = Gauge(
 conciliation_repaired = Counter("assistance_conciliation_repaired", "Stragglers re-armed.", ["channel"])
 breaker_opened = Counter("assistance_breaker_opened", "Circuit breakers that this process opened.", ["channel"])
 dead_letters_recorded = Counter("assistance_dead_letters_recorded", "Messages drained from the DLQ.", ["reason"])
+log_lines_dropped = Counter("assistance_log_lines_dropped", "Log lines that nobody read in time.")
 handler_failures = Counter("assistance_handler_failures", "Messages whose handling raised an unexpected error.")
 
 
