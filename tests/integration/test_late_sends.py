@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections import UserDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -100,6 +101,27 @@ def test_nothing_is_said_on_a_connection_that_was_made_too_late(monkeypatch: pyt
         with pytest.raises(NotConnected):
             http.post(endpoint, b"{}", {}, deadline)
 
+        said, _ = server.accept()
+        with said:
+            assert said.recv(100) == b""
+
+
+class SlowToRead(UserDict[str, str]):
+    """Headers of a process that is stopped while it puts its request together."""
+
+    def __getitem__(self, name: str) -> str:
+        time.sleep(0.2)
+        return super().__getitem__(name)
+
+
+def test_nothing_is_said_when_the_process_was_stopped_while_it_put_the_request_together() -> None:
+    deadline = Deadline.after(0.1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = http.parse_endpoint(f"http://127.0.0.1:{server.getsockname()[1]}/")
+        with socket.create_connection(server.getsockname()) as sock:
+            connection = http._Connection(endpoint, sock)
+            with pytest.raises(NotConnected):
+                http._exchange(connection, endpoint, b"{}", SlowToRead(a="b"), deadline)
         said, _ = server.accept()
         with said:
             assert said.recv(100) == b""

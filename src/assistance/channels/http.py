@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 import http.client
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from assistance.channels.wire import NotConnected, connect, ended_at, explain, secure
@@ -97,11 +99,30 @@ def post(endpoint: Endpoint, body: bytes, headers: Mapping[str, str], deadline: 
         if endpoint.scheme == "https":
             sock = secure(sock, endpoint.host)
         with sock:
-            if deadline.has_passed:  # as for a process that was stopped for a while: the watchdog may be a moment late
-                raise NotConnected(NO_TIME, "no time was left to send")
-            connection = http.client.HTTPConnection(endpoint.host, endpoint.port)
-            connection.sock = sock
-            return _exchange(connection, endpoint, body, headers)
+            return _exchange(_Connection(endpoint, sock), endpoint, body, headers, deadline)
+
+
+class _Connection(http.client.HTTPConnection):
+    """Keeps what the library sends in pieces, so that it goes out at one instant, and nothing of it later."""
+
+    def __init__(self, endpoint: Endpoint, sock: socket.socket) -> None:
+        super().__init__(endpoint.host, endpoint.port)
+        self.sock = sock
+        self._kept = bytearray()
+
+    def send(self, data: Any) -> None:
+        """Keep it."""
+        self._kept += data
+
+    def send_everything(self, deadline: Deadline) -> None:
+        """Send what was kept; raises `NotConnected` when it is too late for that.
+
+        A process that was stopped for a while must not send after its lease: nothing may stand between looking at the
+        clock and sending. (The watchdog may be a moment late then.)
+        """
+        if deadline.has_passed:
+            raise NotConnected(NO_TIME, "no time was left to send")
+        self.sock.sendall(self._kept)
 
 
 def open_connection(endpoint: Endpoint, deadline: Deadline) -> None:
@@ -133,13 +154,14 @@ def retry_after_seconds(answer: Answer, *, otherwise: float | None) -> float | N
 
 
 def _exchange(
-    connection: http.client.HTTPConnection, endpoint: Endpoint, body: bytes, headers: Mapping[str, str]
+    connection: _Connection, endpoint: Endpoint, body: bytes, headers: Mapping[str, str], deadline: Deadline
 ) -> Answer:
     own = {"Host": endpoint.authority, "Connection": "close"}
     if endpoint.authorization:
         own["Authorization"] = endpoint.authorization
     try:
         connection.request("POST", endpoint.target, body, {**headers, **own})
+        connection.send_everything(deadline)
         response = connection.getresponse()
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise NoAnswer("no_answer", f"{endpoint.host} gave no answer ({explain(error)})") from error
