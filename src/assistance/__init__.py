@@ -14,6 +14,8 @@ A request for assistance travels through these folders, in this order:
     conciliation/  finds what should have moved and did not, and re-arms it
     status/        answers the bot's GET and the operator's questions
 
+    client.py      the bot's side of it, for bots in Python
+
 Stages meet in tables and messages, never in imports of one another.
 """
 

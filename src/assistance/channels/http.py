@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import base64
 import http.client
-import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from assistance.channels.wire import NotConnected, connect, ended_at, explain, secure
 from assistance.domain.outcome import NO_TIME
-from assistance.runtime.clock import Deadline, utc_now
+from assistance.runtime.clock import Deadline
+from assistance.runtime.retry_after import retry_after_seconds
 
 _MOST_BODY_BYTES = 1024 * 1024
-_LONGEST_WAIT_SECONDS = 900.0
-_SHORTEST_WAIT_SECONDS = 1.0
-_SECONDS = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 
 class NoAnswer(Exception):
@@ -136,21 +132,13 @@ def open_connection(endpoint: Endpoint, deadline: Deadline) -> None:
             secure(sock, endpoint.host).close()
 
 
-def retry_after_seconds(answer: Answer, *, otherwise: float | None) -> float | None:
-    """The waiting time that the answer asks for, in seconds or until a date; `otherwise` when it names none.
+def wait_asked_for(answer: Answer, *, otherwise: float | None) -> float | None:
+    """The waiting time that the answer asks for, in seconds; `otherwise` when it names none.
 
-    It is kept between 1 s, so that "0" or a date in the past does not make us hammer, and 15 min, because nobody may
-    put a delivery off for days with one header. Of several such headers the last counts.
+    Of several `Retry-After` headers the last counts.
     """
-    value = (answer.header("retry-after") or "").strip()
-    if _SECONDS.fullmatch(value):
-        seconds = float(value)
-    else:
-        try:
-            seconds = (parsedate_to_datetime(value) - utc_now()).total_seconds()
-        except (ValueError, TypeError, IndexError, OverflowError):  # what the parser raises for other text
-            return otherwise
-    return min(max(seconds, _SHORTEST_WAIT_SECONDS), _LONGEST_WAIT_SECONDS)
+    asked = retry_after_seconds(answer.header("retry-after"))
+    return otherwise if asked is None else asked
 
 
 def _exchange(

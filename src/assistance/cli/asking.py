@@ -40,15 +40,6 @@ def operator() -> str:
         return "cli"
 
 
-def refusal(body: bytes) -> str:
-    """What a refusal of the API says, for people."""
-    try:
-        problem = json.loads(body)
-        return "; ".join([problem["detail"], *(e["message"] for e in problem.get("errors", []))])
-    except (ValueError, KeyError, TypeError):
-        return "The API refused without saying why."
-
-
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """A table for people."""
     from rich import box

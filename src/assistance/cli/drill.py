@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from http.client import HTTPException
-from typing import TYPE_CHECKING, Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from assistance.cli.asking import database_of, refusal, show_json, show_table
+from assistance.cli.asking import database_of, show_json, show_table
 
 if TYPE_CHECKING:
+    from assistance.client import Client
     from assistance.runtime.clock import Deadline
+
+Result = TypeVar("Result")
 
 _HARMLESS = "sandbox"  # what the names of channels start with that nobody reads in earnest
 _PAUSE_SECONDS = 0.2
-_CALL_SECONDS = 10.0
 _OVER = ("delivered", "undeliverable", "cancelled")
 
 
@@ -49,9 +48,9 @@ class Bot:
     """A careful bot: repeats a call that was not refused for good, with the same key, until the deadline."""
 
     def __init__(self, url: str, topic: str, deadline: Deadline) -> None:
-        self.base = url.rstrip("/")
         self.topic = topic
         self.run = uuid.uuid4()
+        self._url = url
         self._deadline = deadline
 
     def ask(self, number: int, of: int) -> str:
@@ -59,35 +58,21 @@ class Bot:
 
         Raises `ClickException` when it is refused, or not accepted by the deadline.
         """
-        body = {
-            "topic": self.topic,
-            "description": f"This is a drill, message {number} of {of} ({self.run}). Nobody has to do anything.",
-        }
-        headers = {"Content-Type": "application/json", "Idempotency-Key": f'"drill-{self.run}-{number}"'}
-        answer = self._call(Request(f"{self.base}/assistance", json.dumps(body).encode(), headers))  # noqa: S310 (the operator names the URL)
-        return str(answer["id"])
+        description = f"This is a drill, message {number} of {of} ({self.run}). Nobody has to do anything."
+        key = f"drill-{self.run}-{number}"
+        return self._try(lambda client: client.ask(self.topic, description, idempotency_key=key)).id
 
     def look(self, request_id: str) -> dict[str, Any]:
         """Where a request is."""
-        return self._call(Request(f"{self.base}/assistance/{request_id}"))  # noqa: S310
+        return self._try(lambda client: client.look(request_id))
 
-    def _call(self, call: Request) -> dict[str, Any]:
-        from assistance.runtime.clock import sleep
+    def _try(self, call: Callable[[Client], Result]) -> Result:
+        from assistance.client import Client, Failed
 
-        while True:
-            try:
-                with urlopen(call, timeout=min(_CALL_SECONDS, max(0.1, self._deadline.remaining()))) as answer:  # noqa: S310
-                    found: dict[str, Any] = json.load(answer)
-                    return found
-            except HTTPError as error:
-                reason = refusal(error.read())
-                if error.code < 500 and error.code != 429:
-                    raise click.ClickException(reason) from error
-            except (OSError, HTTPException, ValueError) as error:
-                reason = f"{self.base} gives no answer that could be understood: {error or type(error).__name__}."
-            if self._deadline.has_passed:
-                raise click.ClickException(reason)
-            sleep(_PAUSE_SECONDS)
+        try:
+            return call(Client(self._url, patience_seconds=self._deadline.remaining()))
+        except (Failed, ValueError) as error:
+            raise click.ClickException(str(error)) from error
 
 
 @click.command()

@@ -8,9 +8,11 @@ from typing import Any
 
 import click
 
-from assistance.cli.asking import database_of, readable, refusal, show_json, show_table
+from assistance.cli.asking import database_of, readable, show_json, show_table
 from assistance.cli.channels import sentences_about
 
+#: A person waits: who is in no hurry calls again.
+_PATIENCE_SECONDS = 10.0
 _as_json = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
 
 
@@ -20,26 +22,13 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="JSON instead of
 @click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="Where the API is.")
 def send(topic: str, description: str, url: str) -> None:
     """Ask for assistance, as a bot would."""
-    import json
-    import uuid
-    from http.client import HTTPException
-    from urllib.error import HTTPError
-    from urllib.request import Request, urlopen
+    from assistance.client import Client, Failed
 
-    base = url.rstrip("/")
-    data = json.dumps({"topic": topic, "description": description}).encode()
-    headers = {"Content-Type": "application/json", "Idempotency-Key": f'"{uuid.uuid4()}"'}
     try:
-        call = Request(f"{base}/assistance", data=data, headers=headers)  # noqa: S310 (the operator names the URL)
-        with urlopen(call, timeout=10) as answer:  # noqa: S310
-            body = json.load(answer)
-            place = f"{base}{body['links']['self']}"
-    except HTTPError as error:
-        raise click.ClickException(refusal(error.read())) from error
-    except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
-        reason = getattr(error, "reason", None) or str(error) or type(error).__name__
-        raise click.ClickException(f"{base} gives no answer that could be understood: {reason}.") from error
-    click.echo(f"{body['ref']} accepted: {place}")
+        accepted = Client(url, patience_seconds=_PATIENCE_SECONDS).ask(topic, description)
+    except (Failed, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{accepted.ref} accepted: {accepted.url}")
 
 
 @click.command()
