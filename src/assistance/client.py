@@ -146,6 +146,8 @@ def _problem_in(error: HTTPError) -> Mapping[str, Any]:
 
 def _words_of(problem: Mapping[str, Any]) -> str:
     try:
-        return "; ".join([problem["detail"], *(each["message"] for each in problem.get("errors", ()))])
+        detail = str(problem["detail"])
+        mistakes = [str(each["message"]) for each in problem.get("errors", ())]
     except (KeyError, TypeError):
         return "The API refused without saying why."
+    return " ".join([detail, *(mistake for mistake in mistakes if mistake not in detail)])  # it tells the first of them
