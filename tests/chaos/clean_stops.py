@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
@@ -174,8 +174,9 @@ def main() -> int:
             server.start()
         running = closing.enter_context(installation(folder, postgres.url, rabbit.url))
         report = stop_cleanly(running, postgres.url, stops=options.stops, seed=options.seed)
-    summary = asdict(report) | {"seed": options.seed, "median": median(report.seconds), "worst": max(report.seconds)}
-    del summary["seconds"]
+    seconds = {"median_seconds": round(median(report.seconds), 2), "worst_seconds": round(max(report.seconds), 2)}
+    summary = {name: value for name, value in vars(report).items() if name != "seconds"} | seconds
+    summary |= {"seed": options.seed, "problems": report.problems}
     print(json.dumps(summary, indent=2))
     if options.report:
         options.report.write_text(json.dumps(summary, indent=2) + "\n")
