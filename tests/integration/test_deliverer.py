@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Event, Thread
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import Connection
 
 from assistance.broker.contract import Answer, Received
 from assistance.broker.topology import queue_of
 from assistance.conciliation.ledger import read_ledger
+from assistance.deliveries.bury import record_stray
 from assistance.deliveries.replay import replay
 from assistance.domain.hint import HINT_TYPE, Hint, encode
 from assistance.domain.outcome import (
@@ -222,6 +226,18 @@ def test_what_is_no_hint_is_rejected_and_an_unknown_delivery_is_recorded_once(wo
         assert deliverer.handle(received(hint)) is Answer.ACK
     (letter,) = world.letters()
     assert (letter.source, letter.reason, bytes(letter.body)) == ("consumer", "unknown_delivery", encode(hint))
+
+
+def test_a_stranger_that_several_processes_record_at_once_is_recorded_once(world: World) -> None:
+    def record(connection: Connection) -> None:
+        record_stray(
+            connection, source="consumer", reason="unknown_delivery", error="x", message_id="m", body=b"b", headers={}
+        )
+        time.sleep(0.05)  # before its commit, when the others cannot see what it wrote
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: world.database.run(record), range(8)))
+    assert len(world.letters()) == 1
 
 
 def test_an_answer_that_comes_while_the_database_is_away_is_recorded_when_it_returns(

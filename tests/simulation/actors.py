@@ -185,9 +185,8 @@ def _handle(world: World, gate: Gate, channel: str, hint: Hint) -> Steps[bool]:
 
 
 def _stray(transaction: Transaction, hint: Hint) -> Steps[Nothing]:
-    nets.record_stray(transaction, "unknown_delivery", hint)
+    yield from nets.record_stray(transaction, "unknown_delivery", hint)
     return Nothing("recorded")
-    yield
 
 
 def _send(world: World, gate: Gate, channel: str, claimed: ToSend) -> Steps[bool]:
@@ -260,7 +259,7 @@ def recorder(world: World) -> Steps[None]:
 
 def _record(hint: Hint, transaction: Transaction) -> Steps[str]:
     if hint.series == 0:
-        return nets.record_stray(transaction, "undecodable", hint)
+        return (yield from nets.record_stray(transaction, "undecodable", hint))
     return (yield from nets.record(transaction, hint))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from assistance.domain.outcome import Lookup, Outcome
+from assistance.domain.outcome import Lookup, Outcome, RetryLater
 from assistance.resilience.circuit_breaker import BreakerState, CircuitBreaker, SharedBreaker, sign_of
 from tests.simulation.channels import NEVER_OUT, ChannelState, change
 from tests.simulation.design import PROBE_AFTER, PROBE_LASTS
@@ -62,6 +62,8 @@ class Gate:
         """Count how a call ended."""
         sign = sign_of(answer)
         if sign is None:
+            if isinstance(answer, RetryLater) and self._seen.state is not BreakerState.CLOSED:  # no time left: no call
+                self._world.probes[self._channel, self._seen.probe_at] -= 1
             return
         before = self._breaker.state
         if self._breaker.record(sign, "", self._world.scheduler.now):

@@ -84,7 +84,7 @@ def record(transaction: Transaction, hint: Hint) -> Steps[str]:
     yield from transaction.lock(key)
     row: Delivery | None = transaction.get(key)
     if row is None:
-        return record_stray(transaction, "unknown_delivery", hint)
+        return (yield from record_stray(transaction, "unknown_delivery", hint))
     if row.series != hint.series:
         return "stale"
     if row.state is _DEAD:
@@ -95,8 +95,9 @@ def record(transaction: Transaction, hint: Hint) -> Steps[str]:
     return "finished"
 
 
-def record_stray(transaction: Transaction, reason: str, hint: Hint) -> str:
+def record_stray(transaction: Transaction, reason: str, hint: Hint) -> Steps[str]:
     """Write down a message that belongs to no delivery, once however often it comes."""
+    yield from transaction.lock(("stray", hint.delivery))
     letters = transaction.store.letters.values()
     if not any(x.reason == reason and x.delivery == hint.delivery and x.resolution is None for x in letters):
         transaction.put(("letter", transaction.store.next_number()), Letter(hint.delivery, hint.series, reason))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select
+from hashlib import sha256
+
+from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from assistance.domain.hint import Hint
@@ -27,6 +29,10 @@ def bury(connection: Connection, hint: Hint, *, source: str, reason: str, error:
     )
 
 
+#: Sets the locks on bodies of strays apart from other advisory locks.
+_STRAYS = 0x57A1
+
+
 def record_stray(
     connection: Connection,
     *,
@@ -39,6 +45,8 @@ def record_stray(
 ) -> None:
     """Write down a message that belongs to no delivery, once however often it comes."""
     message_id = plain_text(message_id) if message_id is not None else None
+    # The broker may give it to a second process while the first one is writing.
+    connection.execute(select(func.pg_advisory_xact_lock(_STRAYS, _number_of(body))))
     known = select(dead_letters.c.id).where(
         dead_letters.c.resolved_at.is_(None),
         dead_letters.c.delivery_id.is_(None),
@@ -52,3 +60,7 @@ def record_stray(
                 source=source, reason=reason, error=error, message_id=message_id, body=body, headers=headers
             )
         )
+
+
+def _number_of(body: bytes) -> int:
+    return int.from_bytes(sha256(body).digest()[:4], signed=True)
