@@ -6,6 +6,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -190,6 +191,34 @@ def test_a_trip_closes_the_gate_while_the_database_is_away_and_is_told_when_it_r
     state = in_transaction(world.database, lambda connection: states_of(connection, ["people"])["people"])
     assert state.breaker.state is not BreakerState.CLOSED
     assert state.breaker_reason == "3 calls in a row were not answered, the last one: refused: Connection refused."
+
+
+def test_a_probe_that_was_won_in_a_transaction_that_failed_is_nobodys(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may win the one of the very same instant, and only that one probes."""
+    gate = Gate("people", threading.Event())
+    watched = Watched(gate=gate, settings=world.configuration.channels["people"], channel=Provider(), workers=1)
+    watch = Watch(world.database, MemoryBroker(world.configuration.channels).subscriber(), [watched], threading.Event())
+    world.execute(
+        "INSERT INTO channel_states (channel, breaker, breaker_reason, probe_at, out_since)"
+        " VALUES ('people', 'open', 'x', now(), now())"
+    )
+    run, won = world.database.run, []
+
+    def lost(work: Callable[[Any], Any], *arguments: Any) -> Any:
+        def fails(connection: Any) -> None:
+            won.append(work(connection)["people"].state.breaker.probe_at)
+            raise DatabaseUnavailable("The commit failed.")
+
+        return run(fails, *arguments)
+
+    with monkeypatch.context() as patched, pytest.raises(DatabaseUnavailable):
+        patched.setattr(world.database, "run", lost)
+        watch.one_pass()
+    world.execute("UPDATE channel_states SET breaker = 'half_open', probe_at = to_timestamp(:at)", at=won[0])
+    watch.one_pass()
+    assert gate.mode is Mode.OUT
 
 
 def watch_passes(watch: Watch) -> bool:

@@ -21,7 +21,7 @@ _LOOK_SECONDS = 1.0
 class Gate:
     """One process's view of a channel."""
 
-    __slots__ = ("_breaker", "_channel", "_news", "_probe_at", "_seen", "_world")
+    __slots__ = ("_breaker", "_channel", "_news", "_probe_at", "_seen", "_won", "_world")
 
     def __init__(self, world: World, channel: str) -> None:
         self._world = world
@@ -29,6 +29,7 @@ class Gate:
         self._breaker = CircuitBreaker()
         self._news: tuple[BreakerState, BreakerState] | None = None  # what the others have yet to be told: was, is
         self._probe_at: float | None = None  # of the probe that this process won
+        self._won: float | None = None  # the same, as long as it is not committed
         self._seen = SharedBreaker()  # what all agreed on at the last look
 
     def look(self) -> Steps[float]:
@@ -51,7 +52,7 @@ class Gate:
         probe_at = state.breaker.probe_at
         if probe_at is not None and now >= probe_at:
             state = yield from world.once(self._try_to_probe)
-            self._seen = state.breaker
+            self._seen, self._probe_at = state.breaker, self._won
         self._breaker.follow(state.breaker.state)
         if state.breaker.state is BreakerState.CLOSED or self._probe_at == state.breaker.probe_at:
             return 0.0
@@ -100,8 +101,7 @@ class Gate:
 
         def to(row: ChannelState) -> ChannelState:
             breaker = row.breaker.probed(now, PROBE_LASTS)
-            if breaker is not row.breaker:
-                self._probe_at = breaker.probe_at
+            self._won = self._probe_at if breaker is row.breaker else breaker.probe_at
             return row.after(now, breaker=breaker)
 
         return (yield from change(transaction, self._channel, to))

@@ -85,6 +85,7 @@ class _Seen:
     """What a look at the database brought for one channel."""
 
     state: ChannelState
+    probe: _Probe | None  # this process won it
     opened: bool  # by what this process told
     pause_to_check: datetime | None  # this process shall check the configuration
 
@@ -126,14 +127,12 @@ class Watch:
 
     def _exchange(self, connection: Connection, news: Mapping[str, News | None], began: float) -> dict[str, _Seen]:
         opened = {name for name, item in sorted(news.items()) if item and self._tell(connection, name, item)}
-        return {
-            name: _Seen(
-                state=self._try_to_probe(connection, name, state, began),
-                opened=name in opened,
-                pause_to_check=self._take_check(connection, name, state),
-            )
-            for name, state in sorted(states_of(connection, self._watched).items())
-        }
+        seen = {}
+        for name, state in sorted(states_of(connection, self._watched).items()):
+            after, probe = self._try_to_probe(connection, name, state, began)
+            pause_to_check = self._take_check(connection, name, state)
+            seen[name] = _Seen(state=after, probe=probe, opened=name in opened, pause_to_check=pause_to_check)
+        return seen
 
     def _tell(self, connection: Connection, name: str, news: News) -> bool:
         """Write down what this process found out; true when that opened the breaker."""
@@ -149,15 +148,16 @@ class Watch:
             return change is not None
         return False
 
-    def _try_to_probe(self, connection: Connection, name: str, state: ChannelState, began: float) -> ChannelState:
+    def _try_to_probe(
+        self, connection: Connection, name: str, state: ChannelState, began: float
+    ) -> tuple[ChannelState, _Probe | None]:
         probe_at, lasts = state.breaker.probe_at, self._watched[name].probe_lasts
         if state.paused_at is not None or probe_at is None or state.now < probe_at:
-            return state
+            return state, None
         probe = change_breaker(connection, name, lambda breaker, now: breaker.probed(now, lasts))
         if probe is None:
-            return state
-        self._probes[name] = _Probe(probe.probe_at, began + lasts)
-        return replace(state, breaker=probe)
+            return state, None
+        return replace(state, breaker=probe), _Probe(probe.probe_at, began + lasts)
 
     def _take_check(self, connection: Connection, name: str, state: ChannelState) -> datetime | None:
         if state.pause_cause is not PauseCause.CONFIGURATION:
@@ -166,7 +166,8 @@ class Watch:
 
     def _follow(self, name: str, seen: _Seen, told: News | None) -> None:
         state = seen.state
-        probe = self._probes[name]
+        # Only now that it is committed: after a rollback somebody else may win the probe of the same instant.
+        probe = self._probes[name] = seen.probe or self._probes[name]
         mode, breaker = _mode(state, probe)
         if seen.opened:
             metrics.breaker_opened.labels(name).inc()
