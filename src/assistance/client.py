@@ -23,7 +23,7 @@ from urllib.parse import quote, urlsplit
 from urllib.request import Request, urlopen
 
 from assistance.runtime.clock import Backoff, Deadline, random_fraction, sleep
-from assistance.runtime.retry_after import retry_after_seconds
+from assistance.runtime.retry_after import seconds_asked_for
 
 Result = TypeVar("Result")
 
@@ -125,7 +125,7 @@ class Client:
                     problem = _problem_in(error)
                 if error.code < 500 and error.code not in (408, 429):
                     raise Refused(error.code, problem) from error
-                reason, asked = _words_of(problem), retry_after_seconds(error.headers.get("Retry-After"))
+                reason, asked = _words_of(problem), seconds_asked_for(error.headers.get("Retry-After"))
             except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
                 words = getattr(error, "reason", None) or str(error) or type(error).__name__
                 reason = f"{self.url} gives no answer that could be understood: {words}."

@@ -7,7 +7,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from assistance.channels.http import Answer, parse_endpoint, post, wait_asked_for
+from assistance.channels.http import Answer, parse_endpoint, post, retry_after_seconds
 from assistance.runtime.clock import Deadline, utc_now
 from assistance.testing.http_server import FakeHttpServer, Raw
 
@@ -15,7 +15,7 @@ from assistance.testing.http_server import FakeHttpServer, Raw
 def wait_of(written: str | None) -> float | None:
     headers = {} if written is None else {"retry-after": written}
     answer = Answer(http_status=429, headers=headers, body=b"", is_whole=True)
-    return wait_asked_for(answer, otherwise=None)
+    return retry_after_seconds(answer, otherwise=None)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_number_of_seconds_is_kept_between_a_second_and_a_quarter_of_an_hour(w
 def test_what_is_neither_a_number_nor_a_date_is_no_waiting_time(written: str | None) -> None:
     assert wait_of(written) is None
     answer = Answer(http_status=429, headers={"retry-after": written or ""}, body=b"", is_whole=True)
-    assert wait_asked_for(answer, otherwise=30.0) == 30.0
+    assert retry_after_seconds(answer, otherwise=30.0) == 30.0
 
 
 @pytest.mark.parametrize(("ahead", "least", "most"), [(60, 55, 60), (-3600, 1, 1), (86400, 900, 900)])
@@ -70,4 +70,4 @@ def test_of_several_headers_the_last_counts() -> None:
         wire = b"HTTP/1.1 429 Slow\r\nRetry-After: 5\r\nretry-after:   7 \r\nContent-Length: 0\r\n\r\n"
         server.script.upcoming.append(Raw(wire=wire))
         answer = post(parse_endpoint(server.url), b"", {}, Deadline.after(5))
-    assert wait_asked_for(answer, otherwise=None) == 7.0
+    assert retry_after_seconds(answer, otherwise=None) == 7.0

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from assistance.channels.wire import NotConnected, connect, ended_at, explain, secure
 from assistance.domain.outcome import NO_TIME
 from assistance.runtime.clock import Deadline
-from assistance.runtime.retry_after import retry_after_seconds
+from assistance.runtime.retry_after import seconds_asked_for
 
 _MOST_BODY_BYTES = 1024 * 1024
 
@@ -132,12 +132,12 @@ def open_connection(endpoint: Endpoint, deadline: Deadline) -> None:
             secure(sock, endpoint.host).close()
 
 
-def wait_asked_for(answer: Answer, *, otherwise: float | None) -> float | None:
+def retry_after_seconds(answer: Answer, *, otherwise: float | None) -> float | None:
     """The waiting time that the answer asks for, in seconds; `otherwise` when it names none.
 
     Of several `Retry-After` headers the last counts.
     """
-    asked = retry_after_seconds(answer.header("retry-after"))
+    asked = seconds_asked_for(answer.header("retry-after"))
     return otherwise if asked is None else asked
 
 

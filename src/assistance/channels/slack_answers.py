@@ -7,7 +7,7 @@ a message that could still arrive.
 
 from __future__ import annotations
 
-from assistance.channels.http import Answer, wait_asked_for
+from assistance.channels.http import Answer, retry_after_seconds
 from assistance.domain.outcome import CannotTell, Rejected, RejectionReason, RetryLater, Unknown
 
 #: Seconds to wait when Slack asks to slow down without saying (readably) for how long.
@@ -94,7 +94,7 @@ def refusal_of_code(code: str, answer: Answer) -> Refusal:
     """What an `ok: false` with this code means."""
     detail = f"Slack answered {code[:100]}"
     if code in _RATE_LIMITED:
-        wait = wait_asked_for(answer, otherwise=_DEFAULT_WAIT_SECONDS)
+        wait = retry_after_seconds(answer, otherwise=_DEFAULT_WAIT_SECONDS)
         return RetryLater(code=code, detail=detail, retry_after_seconds=wait)
     if code in _MAY_HAVE_ACTED:
         return Unknown(code=code, detail=detail)
@@ -109,10 +109,10 @@ def refusal_of_status(answer: Answer) -> Refusal:
     http_status = answer.http_status
     code, detail = f"http_{http_status}", f"the server answered HTTP {http_status}"
     if http_status == 429:
-        wait = wait_asked_for(answer, otherwise=_DEFAULT_WAIT_SECONDS)
+        wait = retry_after_seconds(answer, otherwise=_DEFAULT_WAIT_SECONDS)
         return RetryLater(code="ratelimited", detail=detail, retry_after_seconds=wait)
     if http_status in (408, 503):
-        wait = wait_asked_for(answer, otherwise=None)
+        wait = retry_after_seconds(answer, otherwise=None)
         return RetryLater(code=code, detail=detail, retry_after_seconds=wait)
     if 300 <= http_status < 400:
         return Rejected(code=code, detail=f"{detail}: redirects are not followed", reason=RejectionReason.CONFIGURATION)

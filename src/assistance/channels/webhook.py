@@ -18,7 +18,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, SecretStr
 
 from assistance.channels.contract import Capabilities, ChannelType, DeliveryKey, Health, Rendered, View
-from assistance.channels.http import Answer, NoAnswer, open_connection, parse_endpoint, post, wait_asked_for
+from assistance.channels.http import Answer, NoAnswer, open_connection, parse_endpoint, post, retry_after_seconds
 from assistance.channels.options import ChannelOptions, Secret, SecretUrl
 from assistance.channels.text import one_line, title
 from assistance.channels.wire import NotConnected
@@ -149,7 +149,7 @@ def _refusal(answer: Answer) -> Outcome:
     http_status = answer.http_status
     code, detail = f"http_{http_status}", f"the endpoint answered HTTP {http_status}"
     if http_status in _TRY_AGAIN or 500 <= http_status < 600:
-        wait = wait_asked_for(answer, otherwise=None)
+        wait = retry_after_seconds(answer, otherwise=None)
         return RetryLater(code=code, detail=detail, retry_after_seconds=wait)
     if 300 <= http_status < 400:
         return Rejected(code=code, detail=f"{detail}: redirects are not followed", reason=RejectionReason.CONFIGURATION)

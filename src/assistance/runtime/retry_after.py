@@ -13,7 +13,7 @@ _LONGEST_SECONDS = 900.0
 _SECONDS = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 
-def retry_after_seconds(value: str | None) -> float | None:
+def seconds_asked_for(value: str | None) -> float | None:
     """The waiting time that a header's value asks for, in seconds or until a date, between 1 s and 15 min.
 
     None when it says nothing that can be understood.
