@@ -19,6 +19,7 @@ from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 
 from assistance.domain.errors import SettingsError
+from assistance.embedded.ports import free_port
 from assistance.embedded.sandbox import Sandbox, serve_sandbox
 from assistance.embedded.sandbox.mail import read_mail
 from assistance.embedded.sandbox.store import Store
@@ -185,23 +186,23 @@ def test_a_full_disk_is_never_answered_with_yes(sandbox: Sandbox, monkeypatch: p
     assert [message["text"] for message in messages(sandbox)["slack"]["C1"]] == ["y"]
 
 
-def test_serving_ends_when_told_even_with_open_connections(tmp_path: Path) -> None:
-    stop = threading.Event()
-    ports = []
-    for _ in range(2):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            ports.append(probe.getsockname()[1])
-    thread = threading.Thread(target=serve_sandbox, args=("127.0.0.1", ports[0], ports[1], tmp_path, stop))
-    thread.start()
+def connected(port: int) -> socket.socket:
+    """A connection, once somebody listens."""
     deadline = time.monotonic() + 10
     while True:
         try:
-            idle = [socket.create_connection(("127.0.0.1", port), 1) for port in ports]
-            break
+            return socket.create_connection(("127.0.0.1", port), 1)
         except OSError:
             assert time.monotonic() < deadline
             time.sleep(0.01)
+
+
+def test_serving_ends_when_told_even_with_open_connections(tmp_path: Path) -> None:
+    stop = threading.Event()
+    ports = [free_port(), free_port()]
+    thread = threading.Thread(target=serve_sandbox, args=("127.0.0.1", ports[0], ports[1], tmp_path, stop))
+    thread.start()
+    idle = [connected(port) for port in ports]
     stop.set()
     thread.join(10)
     for connection in idle:
