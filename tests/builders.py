@@ -159,7 +159,7 @@ class World:
 
     def submit(self, topic: str = "help", key: IdempotencyKey | None = None) -> Accepted:
         submission = Submission(topic=topic, description="The printer is on fire.")
-        return self.intake.submit(submission, key, Deadline.after(20))
+        return self.intake.submit(submission, key, Deadline.after(20), client="")
 
     def execute(self, statement: str, **values: Any) -> int:
         with self.database.transaction() as connection:

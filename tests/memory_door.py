@@ -49,7 +49,9 @@ class MemoryDoor:
             )
         )
 
-    def submit(self, submission: Submission, idempotency: IdempotencyKey | None, deadline: Deadline) -> Accepted:
+    def submit(
+        self, submission: Submission, idempotency: IdempotencyKey | None, deadline: Deadline, *, client: str
+    ) -> Accepted:
         self.deadlines.append(deadline)
         if self.failure:
             raise self.failure
@@ -87,7 +89,7 @@ class MemoryDoor:
             self.keys[idempotency.value] = (idempotency.fingerprint, accepted)
         return accepted
 
-    def find(self, request_id: UUID, deadline: Deadline) -> Mapping[str, Any] | None:
+    def find(self, request_id: UUID, deadline: Deadline, *, client: str | None) -> Mapping[str, Any] | None:
         self.deadlines.append(deadline)
         if self.failure:
             raise self.failure

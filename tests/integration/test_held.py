@@ -72,7 +72,7 @@ def test_a_held_delivery_is_left_alone_by_hints_conciliation_and_a_restart(holdi
 
 def test_everybody_sees_that_it_is_held(holding: World) -> None:
     request = held(holding, "both")
-    found = find_request(holding.database, request, Deadline.after(20))
+    found = find_request(holding.database, request, Deadline.after(20), client=None)
     assert found is not None
     people, inbox = sorted(shown_request(found)["deliveries"], key=lambda delivery: delivery["channel"] != "people")
     assert (people["state"], people["held"], people["next_attempt_at"]) == ("unknown", True, None)

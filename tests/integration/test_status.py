@@ -18,7 +18,7 @@ def test_a_request_is_found_with_every_delivery_as_it_stands(world: World) -> No
     accepted = world.submit("both")
     world.deliver(accepted.id, RetryLater(code="busy", detail="Busy."), "people")
     world.deliver(accepted.id, channel="inbox")
-    found = find_request(world.database, accepted.id, Deadline.after(5))
+    found = find_request(world.database, accepted.id, Deadline.after(5), client=None)
     assert found is not None
     assert (found["ref"], found["status"], found["state_version"]) == (accepted.ref, "accepted", 1)
     deliveries = {delivery["channel"]: delivery for delivery in found["deliveries"]}
@@ -38,7 +38,7 @@ def test_a_request_is_found_with_every_delivery_as_it_stands(world: World) -> No
 
 
 def test_a_request_that_nobody_made_is_not_found(world: World) -> None:
-    assert find_request(world.database, uuid4(), Deadline.after(5)) is None
+    assert find_request(world.database, uuid4(), Deadline.after(5), client=None) is None
     assert in_transaction(world.database, lambda connection: identify(connection, "A-ZZZZZZ")) is None
 
 

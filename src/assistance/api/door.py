@@ -16,15 +16,17 @@ from assistance.runtime.metrics import LazyCollector
 class Submit(Protocol):
     """Store a submission; return once it is committed."""
 
-    def __call__(self, submission: Submission, idempotency: IdempotencyKey | None, deadline: Deadline) -> Accepted:
+    def __call__(
+        self, submission: Submission, idempotency: IdempotencyKey | None, deadline: Deadline, *, client: str
+    ) -> Accepted:
         """Raises `UnknownTopic`, `IdempotencyKeyReused`, `OutboxFull`, `DatabaseUnavailable` and `CommitUnknown`."""
 
 
 class Find(Protocol):
     """Look a request up."""
 
-    def __call__(self, request_id: UUID, deadline: Deadline) -> Mapping[str, Any] | None:
-        """The request, or none when there is no such request. Raises `DatabaseUnavailable`.
+    def __call__(self, request_id: UUID, deadline: Deadline, *, client: str | None) -> Mapping[str, Any] | None:
+        """The request, or none when `client` (none: everybody) has no such request. Raises `DatabaseUnavailable`.
 
         Keys: id, ref, topic, status, handling (or none), state_version, created_at, updated_at, ended_at (or none)
         and deliveries: a sequence of mappings with channel, state, attempts, next_attempt_at, receipt (or none) and

@@ -5,6 +5,7 @@ from __future__ import annotations
 import flask
 
 from assistance.api.answers import instant, json_answer
+from assistance.api.callers import the_caller
 from assistance.api.door import Door
 from assistance.api.idempotency import key_for
 from assistance.api.parsing import read_json
@@ -25,7 +26,7 @@ def add_routes(app: flask.Flask, door: Door) -> None:
         key = None if header is None else key_for(header, "POST", "/assistance", body)
         submission = parse_submission(body, door.topics())
         # The deadline starts only here: a slow upload is the caller's time, not the database's.
-        accepted = door.submit(submission, key, Deadline.after(door.deadline_seconds))
+        accepted = door.submit(submission, key, Deadline.after(door.deadline_seconds), client=the_caller().client)
         location = f"/assistance/{accepted.id}"
         answer = json_answer(
             {

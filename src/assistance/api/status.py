@@ -11,6 +11,7 @@ from uuid import UUID
 import flask
 
 from assistance.api.answers import instant, json_answer
+from assistance.api.callers import the_caller
 from assistance.api.door import Door
 from assistance.api.problems import NOT_FOUND, Problem
 from assistance.runtime.clock import Deadline
@@ -26,7 +27,8 @@ def add_routes(app: flask.Flask, door: Door) -> None:
     def show(request_id: str) -> flask.Response:
         found = None
         if _UUID.fullmatch(request_id):
-            found = door.find(UUID(request_id), Deadline.after(door.deadline_seconds))
+            deadline = Deadline.after(door.deadline_seconds)
+            found = door.find(UUID(request_id), deadline, client=the_caller().sees)
         if found is None:
             raise Problem(NOT_FOUND, "No request has this id.")
         answer = json_answer(shown_request(found))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -39,10 +39,25 @@ class Priority(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Submission:
-    """What a bot asks for, parsed and checked; the topic is trimmed and case-folded."""
+    """What a bot asks for, parsed and checked; the topic is trimmed and case-folded.
+
+    The mappings hold JSON values under the names of docs/api.md; instants are aware.
+    """
 
     topic: str
     description: str
+    title: str | None = None
+    priority: Priority = Priority.NORMAL
+    customer: Mapping[str, Any] = field(default_factory=dict)
+    bot: Mapping[str, Any] = field(default_factory=dict)
+    conversation: Mapping[str, Any] = field(default_factory=dict)  # without its transcript
+    transcript: Sequence[Mapping[str, Any]] = ()
+    attachments: Sequence[Mapping[str, Any]] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    dedup_key: str | None = None
+    not_before: datetime | None = None
+    expires_at: datetime | None = None
+    callback_url: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +69,11 @@ class AssistanceRequest:
     topic: str
     description: str
     created_at: datetime
+    title: str | None = None
     priority: Priority = Priority.NORMAL
     customer: Mapping[str, Any] = field(default_factory=dict)
+    bot: Mapping[str, Any] = field(default_factory=dict)
+    conversation: Mapping[str, Any] = field(default_factory=dict)
+    transcript: Sequence[Mapping[str, Any]] = ()
+    attachments: Sequence[Mapping[str, Any]] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)

@@ -24,8 +24,6 @@ from assistance.runtime.faults import fault_point
 from assistance.storage.database import Database
 from assistance.storage.tables import requests
 
-#: Callers without a key of their own share this name.
-ANONYMOUS = ""
 _REF_TRIES = 5
 
 
@@ -51,7 +49,9 @@ class Intake:
         self._check_after = check_after_seconds
         self._backlog = Backlog(database, configuration.channels, outbox_limit)
 
-    def submit(self, submission: Submission, idempotency: IdempotencyKey | None, deadline: Deadline) -> Accepted:
+    def submit(
+        self, submission: Submission, idempotency: IdempotencyKey | None, deadline: Deadline, *, client: str
+    ) -> Accepted:
         """Store a submission; returns after the commit.
 
         Raises `UnknownTopic`, `OutboxFull`, `IdempotencyKeyReused`, `DatabaseUnavailable` and `CommitUnknown`.
@@ -62,7 +62,7 @@ class Intake:
         accepted = None
         while accepted is None:
             # None: a call with the same key was committed at the same time; its answer is there now.
-            accepted = self._store(submission, found, idempotency, deadline)
+            accepted = self._store(client, submission, found, idempotency, deadline)
         fault_point("api.after_commit")
         if not accepted.replayed:
             self._wake_relay()
@@ -70,14 +70,14 @@ class Intake:
         return accepted
 
     def _store(
-        self, submission: Submission, found: Plan, key: IdempotencyKey | None, deadline: Deadline
+        self, client: str, submission: Submission, found: Plan, key: IdempotencyKey | None, deadline: Deadline
     ) -> Accepted | None:
         def work(connection: Connection) -> Accepted:
-            known = first_answer(connection, ANONYMOUS, key) if key else None
+            known = first_answer(connection, client, key) if key else None
             if known is not None:
                 return known
-            accepted = self._insert(connection, submission, found)
-            if key and not remember(connection, ANONYMOUS, key, accepted.id):
+            accepted = self._insert(connection, client, submission, found)
+            if key and not remember(connection, client, key, accepted.id):
                 raise _KeyTaken
             fault_point("api.before_commit")
             return accepted
@@ -92,17 +92,17 @@ class Intake:
                     raise
         raise AssertionError(f"{_REF_TRIES} random refs in a row were taken")
 
-    def _insert(self, connection: Connection, submission: Submission, found: Plan) -> Accepted:
+    def _insert(self, connection: Connection, client: str, submission: Submission, found: Plan) -> Accepted:
         request_id, ref = ids.uuid7(), ids.new_ref()
         created_at = connection.scalar(
             insert(requests)
             .values(
                 id=request_id,
                 ref=ref,
-                client=ANONYMOUS,
+                client=client,
                 topic=found.topic,
-                description=submission.description,
                 route=_frozen(found),
+                **_said(submission),
             )
             .returning(requests.c.created_at)
         )
@@ -111,6 +111,27 @@ class Intake:
         set_timer(connection, request_id, found.route.steps)
         assert created_at is not None
         return Accepted(id=request_id, ref=ref, topic=found.topic, created_at=created_at)
+
+
+def _said(submission: Submission) -> dict[str, Any]:
+    """The columns that the bot filled."""
+    return {
+        "description": submission.description,
+        "title": submission.title,
+        "priority": submission.priority,
+        "customer_id": submission.customer.get("id"),
+        "customer": submission.customer,
+        "bot": submission.bot,
+        "conversation_id": submission.conversation.get("id"),
+        "conversation": submission.conversation,
+        "transcript": submission.transcript,
+        "attachments": submission.attachments,
+        "metadata": submission.metadata,
+        "dedup_key": submission.dedup_key,
+        "not_before": submission.not_before,
+        "expires_at": submission.expires_at,
+        "callback_url": submission.callback_url,
+    }
 
 
 def _frozen(found: Plan) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, RowMapping, func, select
+from sqlalchemy import Connection, Row, RowMapping, func, select, true
 
 from assistance.runtime.clock import Deadline
 from assistance.storage.database import Database
@@ -17,8 +17,10 @@ from assistance.storage.tables import attempts, dead_letters, deliveries, events
 _REF = re.compile(r"A-[0-9A-Z]{6}", re.IGNORECASE)
 
 
-def find_request(database: Database, request_id: UUID, deadline: Deadline) -> Mapping[str, Any] | None:
-    """A request with its deliveries, as the API shows it; none when there is no such request.
+def find_request(
+    database: Database, request_id: UUID, deadline: Deadline, *, client: str | None
+) -> Mapping[str, Any] | None:
+    """A request of `client` (none: of anybody) with its deliveries, as the API shows it; none when there is none.
 
     Raises `DatabaseUnavailable`.
     """
@@ -48,7 +50,7 @@ def find_request(database: Database, request_id: UUID, deadline: Deadline) -> Ma
                     deliveries.c.last_error_detail,
                 )
                 .join_from(requests, deliveries)
-                .where(requests.c.id == request_id)
+                .where(requests.c.id == request_id, true() if client is None else requests.c.client == client)
                 .order_by(deliveries.c.id)
             )
             .mappings()

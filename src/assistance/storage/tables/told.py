@@ -1,94 +1,27 @@
-"""The tables of the flow. `migrations/` creates them; a test proves that both say the same.
-
-Constraints make wrong states impossible: see docs/flow.md for the state machines that they guard. Instants are
-`timestamptz`, written with the database's own `now()`.
-"""
+"""How it is told: deliveries, their attempts and hints, dead letters, and the state of channels."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
     Column,
-    DateTime,
-    Double,
     ForeignKey,
     ForeignKeyConstraint,
     Identity,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     PrimaryKeyConstraint,
     Table,
     Text,
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, UUID
+from sqlalchemy.dialects.postgresql import UUID
 
-#: The Alembic revision that creates exactly these tables; every process refuses a database at another one.
-SCHEMA_REVISION = "0002"
-
-metadata = MetaData(
-    naming_convention={
-        "pk": "%(table_name)s_pk",
-        "fk": "%(table_name)s_%(column_0_name)s_fk",
-        "uq": "%(table_name)s_%(column_0_N_name)s_uq",
-        "ck": "%(table_name)s_%(constraint_name)s_ck",
-    }
-)
-
-
-def _instant(name: str, *, nullable: bool = True, default_now: bool = False) -> Column[Any]:
-    default = text("now()") if default_now else None
-    return Column(name, DateTime(timezone=True), nullable=nullable, server_default=default)
-
-
-def _one_of(column: str, *values: str) -> CheckConstraint:
-    listed = ", ".join(f"'{value}'" for value in values)
-    return CheckConstraint(f"{column} IN ({listed})", name=column)
-
-
-def _seconds(name: str) -> Column[Any]:
-    return Column(name, Double, nullable=False, server_default=text("0"))
-
-
-def _json(name: str, *, nullable: bool = False) -> Column[Any]:
-    return Column(name, JSONB, nullable=nullable, server_default=None if nullable else text("'{}'::jsonb"))
-
-
-requests = Table(
-    "requests",
-    metadata,
-    Column("id", UUID, primary_key=True),
-    Column("ref", Text, nullable=False, unique=True),
-    Column("client", Text, nullable=False, server_default=""),
-    Column("topic", Text, nullable=False),
-    Column("description", Text, nullable=False),
-    Column("priority", Text, nullable=False, server_default="normal"),
-    Column("customer_id", Text),
-    _json("customer"),
-    Column("conversation_id", Text),
-    _json("metadata"),
-    Column("status", Text, nullable=False, server_default="accepted"),
-    Column("handling", Text),
-    Column("state_version", Integer, nullable=False, server_default="1"),
-    _json("route"),
-    _instant("created_at", nullable=False, default_now=True),
-    _instant("updated_at", nullable=False, default_now=True),
-    _instant("ended_at"),
-    _one_of("priority", "low", "normal", "high", "urgent"),
-    _one_of("status", "scheduled", "accepted", "delivered", "undeliverable", "cancelled", "expired"),
-    _one_of("handling", "acknowledged", "resolved"),
-    CheckConstraint("state_version >= 1", name="state_version"),
-    CheckConstraint("ended_at IS NULL OR status NOT IN ('scheduled', 'accepted')", name="ended"),
-    Index("requests_client_created_ix", "client", "created_at", "id"),
-    Index("requests_ended_ix", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
-)
+from assistance.storage.tables.columns import instant, json_of, metadata, one_of, seconds
 
 deliveries = Table(
     "deliveries",
@@ -100,33 +33,33 @@ deliveries = Table(
     Column("channel", Text, nullable=False),
     Column("step", Integer, nullable=False, server_default="0"),
     Column("required", Boolean, nullable=False, server_default=text("true")),
-    _json("destination", nullable=True),
-    _json("payload", nullable=True),
+    json_of("destination", nullable=True),
+    json_of("payload", nullable=True),
     Column("state", Text, nullable=False, server_default="pending"),
     Column("series", Integer, nullable=False, server_default="1"),
     Column("attempt", Integer, nullable=False, server_default="0"),
     Column("refunded", Integer, nullable=False, server_default="0"),
     Column("looks", Integer, nullable=False, server_default="0"),
-    _instant("first_attempt_at"),
-    _instant("next_attempt_at", nullable=False, default_now=True),
+    instant("first_attempt_at"),
+    instant("next_attempt_at", nullable=False, default_now=True),
     Column("lease_token", UUID),
-    _instant("lease_until"),
-    _instant("check_at"),
+    instant("lease_until"),
+    instant("check_at"),
     Column("reconciled", Integer, nullable=False, server_default="0"),
-    _json("receipt", nullable=True),
+    json_of("receipt", nullable=True),
     Column("last_error_class", Text),
     Column("last_error_code", Text),
     Column("last_error_detail", Text),
-    _instant("created_at", nullable=False, default_now=True),
-    _instant("updated_at", nullable=False, default_now=True),
-    _instant("held_at"),  # its outcome is unknown and an operator has to say what became of it
+    instant("created_at", nullable=False, default_now=True),
+    instant("updated_at", nullable=False, default_now=True),
+    instant("held_at"),  # its outcome is unknown and an operator has to say what became of it
     Column("may_repeat", Boolean, nullable=False, server_default=text("false")),  # and the message says so
-    _instant("slot_at"),  # the moment that the pace of its destination gave it
-    _seconds("paced_seconds"),  # spent waiting for slots since the first attempt of the series
-    _seconds("out_seconds_before"),  # the channel's `out_seconds` at the first attempt of the series
+    instant("slot_at"),  # the moment that the pace of its destination gave it
+    seconds("paced_seconds"),  # spent waiting for slots since the first attempt of the series
+    seconds("out_seconds_before"),  # the channel's `out_seconds` at the first attempt of the series
     UniqueConstraint("request_id", "event_version", "purpose", "channel", "step"),
-    _one_of("purpose", "notify", "follow_up", "callback"),
-    _one_of("state", "pending", "sending", "unknown", "delivered", "dead", "cancelled"),
+    one_of("purpose", "notify", "follow_up", "callback"),
+    one_of("state", "pending", "sending", "unknown", "delivered", "dead", "cancelled"),
     CheckConstraint("event_version >= 1 AND step >= 0 AND series >= 1", name="numbers"),
     CheckConstraint("attempt >= 0 AND refunded BETWEEN 0 AND attempt AND looks >= 0", name="counts"),
     # The dead-man switch: what is not finished is looked at again, whatever happens.
@@ -146,20 +79,20 @@ channel_states = Table(
     "channel_states",
     metadata,
     Column("channel", Text, primary_key=True),
-    _instant("paused_at"),
+    instant("paused_at"),
     Column("paused_by", Text),
     Column("pause_cause", Text),
     Column("pause_reason", Text),
     Column("breaker", Text, nullable=False, server_default="closed"),
     Column("breaker_reason", Text),
-    _instant("breaker_since", nullable=False, default_now=True),
-    _instant("probe_at"),  # when the next probe may begin
-    _instant("out_since"),  # since when nothing is sent, because of a pause or the breaker
-    _seconds("out_seconds"),  # the sum of all earlier such times
-    _instant("back_at"),  # when the last such time ended
-    _instant("checked_at"),  # when the configuration of a channel that is paused because of it was last checked
-    _one_of("pause_cause", "operator", "configuration"),
-    _one_of("breaker", "closed", "open", "half_open"),
+    instant("breaker_since", nullable=False, default_now=True),
+    instant("probe_at"),  # when the next probe may begin
+    instant("out_since"),  # since when nothing is sent, because of a pause or the breaker
+    seconds("out_seconds"),  # the sum of all earlier such times
+    instant("back_at"),  # when the last such time ended
+    instant("checked_at"),  # when the configuration of a channel that is paused because of it was last checked
+    one_of("pause_cause", "operator", "configuration"),
+    one_of("breaker", "closed", "open", "half_open"),
     CheckConstraint(
         "(paused_at IS NULL) = (paused_by IS NULL) AND (paused_at IS NULL) = (pause_cause IS NULL)"
         " AND (paused_at IS NULL) = (pause_reason IS NULL)",
@@ -175,8 +108,8 @@ paces = Table(
     metadata,
     Column("channel", Text, nullable=False),
     Column("destination", Text, nullable=False),
-    _instant("next_slot_at", nullable=False),
-    _instant("closed_until"),  # its provider asked for a pause; slots given for an earlier moment are void
+    instant("next_slot_at", nullable=False),
+    instant("closed_until"),  # its provider asked for a pause; slots given for an earlier moment are void
     PrimaryKeyConstraint("channel", "destination"),
 )
 
@@ -186,29 +119,16 @@ attempts = Table(
     Column("delivery_id", UUID, ForeignKey("deliveries.id", ondelete="CASCADE"), nullable=False),
     Column("series", Integer, nullable=False),
     Column("number", Integer, nullable=False),
-    _instant("started_at", nullable=False, default_now=True),
-    _instant("finished_at"),
+    instant("started_at", nullable=False, default_now=True),
+    instant("finished_at"),
     Column("outcome", Text, nullable=False, server_default="sending"),
     Column("code", Text),
     Column("detail", Text),
-    _json("receipt", nullable=True),
+    json_of("receipt", nullable=True),
     Column("worker", Text, nullable=False),
     PrimaryKeyConstraint("delivery_id", "series", "number"),
-    _one_of("outcome", "sending", "delivered", "retry_later", "rejected", "unknown"),
+    one_of("outcome", "sending", "delivered", "retry_later", "rejected", "unknown"),
     CheckConstraint("(outcome = 'sending') = (finished_at IS NULL)", name="finished"),
-)
-
-events = Table(
-    "events",
-    metadata,
-    Column("request_id", UUID, ForeignKey("requests.id", ondelete="CASCADE"), nullable=False),
-    Column("version", Integer, nullable=False),
-    Column("type", Text, nullable=False),
-    _instant("at", nullable=False, default_now=True),
-    Column("actor", Text, nullable=False),
-    _json("data"),
-    PrimaryKeyConstraint("request_id", "version"),
-    CheckConstraint("version >= 2", name="version"),  # the request row itself is event 1
 )
 
 outbox = Table(
@@ -220,9 +140,9 @@ outbox = Table(
     Column("attempt", Integer, nullable=False),
     Column("request_id", UUID, nullable=False),
     Column("channel", Text, nullable=False),
-    _json("headers"),
-    _instant("available_at", nullable=False, default_now=True),
-    _instant("created_at", nullable=False, default_now=True),
+    json_of("headers"),
+    instant("available_at", nullable=False, default_now=True),
+    instant("created_at", nullable=False, default_now=True),
     Column("refusals", Integer, nullable=False, server_default="0"),
     Column("last_error", Text),
     UniqueConstraint("delivery_id", "series", "attempt"),
@@ -239,18 +159,6 @@ outbox = Table(
     },
 )
 
-timers = Table(
-    "timers",
-    metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("kind", Text, nullable=False),
-    Column("subject", UUID, nullable=False),
-    _instant("due_at", nullable=False),
-    _json("data"),
-    UniqueConstraint("kind", "subject"),
-    Index("timers_due_ix", "due_at"),
-)
-
 dead_letters = Table(
     "dead_letters",
     metadata,
@@ -263,14 +171,14 @@ dead_letters = Table(
     Column("error", Text),
     Column("message_id", Text),
     Column("body", LargeBinary),
-    _json("headers"),
-    _instant("created_at", nullable=False, default_now=True),
-    _instant("resolved_at"),
+    json_of("headers"),
+    instant("created_at", nullable=False, default_now=True),
+    instant("resolved_at"),
     Column("resolved_by", Text),
     Column("resolution", Text),
     ForeignKeyConstraint(["delivery_id"], ["deliveries.id"], ondelete="SET NULL"),
-    _one_of("source", "consumer", "relay", "broker"),
-    _one_of("resolution", "replayed", "discarded"),
+    one_of("source", "consumer", "relay", "broker", "source"),
+    one_of("resolution", "replayed", "discarded"),
     CheckConstraint(
         "(resolved_at IS NULL) = (resolution IS NULL) AND (resolved_at IS NULL) = (resolved_by IS NULL)",
         name="resolved",
@@ -284,17 +192,4 @@ dead_letters = Table(
     ),
     Index("dead_letters_created_ix", "created_at"),
     Index("dead_letters_delivery_ix", "delivery_id"),  # for the foreign key, when a request is purged
-)
-
-idempotency_keys = Table(
-    "idempotency_keys",
-    metadata,
-    Column("client", Text, nullable=False),
-    Column("key", Text, nullable=False),
-    Column("fingerprint", LargeBinary, nullable=False),
-    Column("request_id", UUID, ForeignKey("requests.id", ondelete="CASCADE"), nullable=False),
-    _instant("created_at", nullable=False, default_now=True),
-    PrimaryKeyConstraint("client", "key"),
-    Index("idempotency_keys_created_ix", "created_at"),
-    Index("idempotency_keys_request_ix", "request_id"),  # for the foreign key, when a request is purged
 )

@@ -1,0 +1,31 @@
+"""Who calls the API, and what they may do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Scope(StrEnum):
+    """What a credential allows."""
+
+    SUBMIT = "submit"  # ask for assistance, add to one's own requests and cancel them
+    READ = "read"  # see one's own requests
+    OPERATE = "operate"  # see and act on the requests of everybody
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Caller:
+    """The client behind a call. A client sees its own requests only, an operator those of everybody."""
+
+    client: str
+    scopes: frozenset[Scope]
+
+    @property
+    def sees(self) -> str | None:
+        """The client whose requests it may see; none means everybody's."""
+        return None if Scope.OPERATE in self.scopes else self.client
+
+
+#: Whoever calls while no client is configured, from the loopback address only.
+ANONYMOUS = Caller(client="", scopes=frozenset(Scope))
