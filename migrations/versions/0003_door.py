@@ -18,13 +18,18 @@ ALTER TABLE requests
     ADD COLUMN dedup_key TEXT,
     ADD COLUMN not_before TIMESTAMP WITH TIME ZONE,
     ADD COLUMN expires_at TIMESTAMP WITH TIME ZONE,
-    ADD COLUMN callback_url TEXT;
+    ADD COLUMN callback_url TEXT,
+    ADD COLUMN called_off TEXT,
+    ADD COLUMN open_dedup_key TEXT,
+    ADD CONSTRAINT requests_called_off_ck CHECK (called_off IN ('cancelled', 'expired'));
+
+CREATE INDEX requests_created_ix ON requests (created_at, id);
 
 CREATE INDEX requests_open_ix ON requests (client) WHERE ended_at IS NULL;
 
 CREATE INDEX requests_customer_ix ON requests (client, customer_id) WHERE customer_id IS NOT NULL;
 
-CREATE UNIQUE INDEX requests_dedup_ix ON requests (client, dedup_key) WHERE dedup_key IS NOT NULL AND ended_at IS NULL;
+CREATE UNIQUE INDEX requests_dedup_ix ON requests (client, open_dedup_key) WHERE open_dedup_key IS NOT NULL;
 
 ALTER TABLE idempotency_keys ADD COLUMN event_version INTEGER DEFAULT '1' NOT NULL;
 
@@ -101,6 +106,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("DROP TABLE source_messages, webhooks, budgets, client_keys, clients")
+    op.execute("DROP INDEX requests_created_ix, requests_open_ix, requests_customer_ix")
     op.execute("ALTER TABLE idempotency_keys DROP COLUMN event_version")
     op.execute("DELETE FROM dead_letters WHERE source = 'source'")
     op.execute(
@@ -110,5 +116,5 @@ def downgrade() -> None:
     op.execute(
         "ALTER TABLE requests DROP COLUMN title, DROP COLUMN bot, DROP COLUMN conversation, DROP COLUMN transcript,"
         " DROP COLUMN attachments, DROP COLUMN dedup_key, DROP COLUMN not_before, DROP COLUMN expires_at,"
-        " DROP COLUMN callback_url"
+        " DROP COLUMN callback_url, DROP COLUMN called_off, DROP COLUMN open_dedup_key"
     )

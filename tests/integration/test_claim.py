@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from assistance.deliveries.claim import AlreadyDead, Claim, NoSuchDelivery, NothingToDo, ToLookUp, ToSend
+from assistance.deliveries.lease import AlreadyDead, Claim, NoSuchDelivery, NothingToDo, ToLookUp, ToSend
 from assistance.domain.hint import Hint
 from assistance.domain.outcome import CannotTell, Delivered, Rejected, RejectionReason, RetryLater, Unknown
 from tests.builders import RECEIPT, World

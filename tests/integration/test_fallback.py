@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import event, exc
 
-from assistance.deliveries.claim import Lease
+from assistance.deliveries.lease import Lease
 from assistance.deliveries.settle import Deliver, Problem, Settlement, TryAgain
 from assistance.deliveries.transition import conclude
 from assistance.domain.outcome import Outcome

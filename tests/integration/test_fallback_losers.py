@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from assistance.deliveries.claim import NothingToDo
+from assistance.deliveries.lease import NothingToDo
 from assistance.deliveries.settle import Hold, Problem
 from assistance.domain.outcome import CannotTell, Found, NotFound, Outcome
 from assistance.runtime.clock import Deadline

@@ -11,7 +11,7 @@ import pytest
 
 from assistance.api.status import shown_request
 from assistance.conciliation.ledger import read_ledger
-from assistance.deliveries.claim import NothingToDo, ToLookUp, ToSend
+from assistance.deliveries.lease import NothingToDo, ToLookUp, ToSend
 from assistance.deliveries.replay import replay
 from assistance.deliveries.resolve import Resolution, resolve
 from assistance.domain.delivery import OnUnknown

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from assistance.channels import http
 from assistance.channels.contract import DeliveryKey, Rendered, View
 from assistance.channels.wire import NotConnected
-from assistance.deliveries.claim import ToSend
+from assistance.deliveries.lease import ToSend
 from assistance.domain.outcome import Outcome
 from assistance.runtime.clock import Deadline
 from tests.builders import Line, ScriptedChannel, World
@@ -121,7 +121,7 @@ def test_nothing_is_said_when_the_process_was_stopped_while_it_put_the_request_t
         with socket.create_connection(server.getsockname()) as sock:
             connection = http._Connection(endpoint, sock)
             with pytest.raises(NotConnected):
-                http._exchange(connection, endpoint, b"{}", SlowToRead(a="b"), deadline)
+                http._exchange(connection, endpoint, "POST", b"{}", SlowToRead(a="b"), deadline)
         said, _ = server.accept()
         with said:
             assert said.recv(100) == b""

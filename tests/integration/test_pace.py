@@ -11,7 +11,8 @@ from uuid import UUID
 import pytest
 
 from assistance.conciliation.ledger import read_ledger
-from assistance.deliveries.claim import Claim, NothingToDo, ToLookUp, ToSend, claim
+from assistance.deliveries.claim import claim
+from assistance.deliveries.lease import Claim, NothingToDo, ToLookUp, ToSend
 from assistance.deliveries.pace import Pacer, Slot
 from assistance.domain.outcome import Delivered, RetryLater, Unknown
 from assistance.resilience.pacing import Pace

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from assistance.conciliation.ledger import read_ledger
-from assistance.deliveries.claim import ToSend
+from assistance.deliveries.lease import ToSend
 from assistance.domain.outcome import (
     CannotTell,
     Delivered,

@@ -10,7 +10,7 @@ import pytest
 from assistance.conciliation.ledger import read_ledger
 from assistance.deadletters.letters import discard, find_letters, show_letter
 from assistance.deliveries.bury import record_stray
-from assistance.deliveries.claim import NothingToDo, ToSend
+from assistance.deliveries.lease import NothingToDo, ToSend
 from assistance.deliveries.replay import replay
 from assistance.domain.errors import NotReplayable
 from assistance.domain.outcome import Rejected, RejectionReason, RetryLater

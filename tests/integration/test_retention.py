@@ -69,6 +69,16 @@ def test_idempotency_keys_are_kept_for_seven_days(world: World) -> None:
     assert len(ids(world)) == 2
 
 
+def test_messages_of_sources_are_known_again_for_thirty_days(world: World) -> None:
+    for age in ("31 days", "29 days"):
+        world.execute(
+            "INSERT INTO source_messages (source, message_id, received_at)"
+            f" VALUES ('desk', '{age}', now() - interval '{age}')"
+        )
+    KEEP.purge(world.database)
+    assert [row.message_id for row in world.rows("SELECT message_id FROM source_messages")] == ["29 days"]
+
+
 def test_a_full_batch_says_that_there_may_be_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "_BATCH", 2)
     for _ in range(3):

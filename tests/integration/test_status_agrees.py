@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from sqlalchemy import text
 
 from assistance.conciliation.ledger import read_ledger
-from assistance.deliveries.transition import status_of
+from assistance.deliveries.request_state import status_of
 from tests.builders import World, in_transaction
 
 #: What the deliveries of one step may be, and every beginning of a plan of up to two steps.

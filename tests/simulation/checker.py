@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from assistance.deliveries.transition import status_of
+from assistance.deliveries.request_state import status_of
 from assistance.domain.delivery import FINISHED, DeliveryState
 from assistance.domain.request import RequestStatus
 from tests.simulation.design import RETRY

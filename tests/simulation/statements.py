@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from assistance.deliveries.claim import LOOKER_DIED
+from assistance.deliveries.request_state import status_of
 from assistance.deliveries.settle import Bury, Cancel, Deliver, Hold, LookUp, Settlement, TryAgain
-from assistance.deliveries.transition import status_of
 from assistance.domain.delivery import FINISHED, AttemptOutcome, DeliveryState
 from assistance.domain.outcome import Delivered, Outcome, Rejected, RetryLater
 from assistance.domain.request import RequestStatus

@@ -15,7 +15,7 @@ from assistance.broker.topology import DEAD_LETTER_QUEUE
 from assistance.conciliation.stragglers import Conciliation
 from assistance.conciliation.timers import Timers
 from assistance.deadletters.recorder import Recorder
-from assistance.deliveries import claim as real_claims
+from assistance.deliveries import lease as real_leases
 from assistance.deliveries.replay import replay
 from assistance.deliveries.resolve import Resolution, resolve
 from assistance.deliveries.settle import Cancel, Policy, Standing, settle_look, settle_send
@@ -82,7 +82,7 @@ class Story:
         self.random = Random(seed)
         self.model = World(seed, REAL)
         self.told: list[str] = []
-        self.leases: list[tuple[real_claims.Lease, statements.Lease, bool]] = []
+        self.leases: list[tuple[real_leases.Lease, statements.Lease, bool]] = []
         self.request = real.submit(topic).id
         real.execute("UPDATE deliveries SET check_at = created_at + make_interval(secs => :s)", s=CHECK_AFTER)
         client = Client(number=1, plan=ROUTES[topic].steps, key=None, body=1)
@@ -138,10 +138,10 @@ class Story:
         real = self.real.claim(hints[0], lease_seconds=LEASE)
         model = self.in_model(lambda transaction: statements.claim(REAL, transaction, hints[1]))
         if isinstance(model, statements.Nothing):
-            reason = "dead" if isinstance(real, real_claims.AlreadyDead) else getattr(real, "reason", real)
+            reason = "dead" if isinstance(real, real_leases.AlreadyDead) else getattr(real, "reason", real)
             assert reason == model.reason
             return
-        assert isinstance(real, real_claims.ToSend | real_claims.ToLookUp)
+        assert isinstance(real, real_leases.ToSend | real_leases.ToLookUp)
         assert real.lease.elapsed_seconds == pytest.approx(model.lease.elapsed, abs=0.001)
         assert (real.lease.attempt, real.lease.refunded, real.lease.looks, real.lease.in_steps) == (
             model.lease.attempt,
@@ -150,10 +150,10 @@ class Story:
             model.lease.in_steps,
         )
         if isinstance(model, statements.ToSend):
-            assert isinstance(real, real_claims.ToSend)
+            assert isinstance(real, real_leases.ToSend)
             assert real.may_repeat == model.may_repeat
         else:
-            assert isinstance(real, real_claims.ToLookUp)
+            assert isinstance(real, real_leases.ToLookUp)
             assert (real.late_receipt is not None, real.looker_died) == (model.late_receipt, model.looker_died)
         self.leases.append((real.lease, model.lease, isinstance(model, statements.ToSend)))
 

@@ -23,7 +23,8 @@ _COUNTS = text("SELECT status, count(*) AS requests FROM requests GROUP BY statu
 #: Each query counts rows that must not exist.
 _VIOLATIONS = {
     "requests without a delivery": "SELECT count(*) FROM requests r"
-    " WHERE NOT EXISTS (SELECT FROM deliveries d WHERE d.request_id = r.id)",
+    " WHERE r.status <> 'scheduled' AND r.called_off IS NULL"
+    " AND NOT EXISTS (SELECT FROM deliveries d WHERE d.request_id = r.id)",
     "requests whose status disagrees with their deliveries": """
         SELECT count(*) FROM requests r JOIN (
             SELECT request_id, count(*) AS steps, bool_or(state = 'delivered') AS told,
@@ -37,7 +38,7 @@ _VIOLATIONS = {
                 FROM deliveries WHERE purpose = 'notify' AND required GROUP BY request_id, step
             ) step GROUP BY request_id
         ) d ON d.request_id = r.id
-        WHERE r.status IN ('accepted', 'delivered', 'undeliverable', 'cancelled')
+        WHERE r.status IN ('accepted', 'delivered', 'undeliverable', 'cancelled') AND r.called_off IS NULL
           AND r.status <> CASE WHEN d.told THEN 'delivered'
                                WHEN d.called_off THEN 'cancelled'
                                WHEN d.trying OR d.steps < coalesce(jsonb_array_length(r.route->'steps'), 1)
@@ -45,12 +46,19 @@ _VIOLATIONS = {
                                ELSE 'undeliverable' END""",
     "accepted requests that nothing moves": """
         SELECT count(*) FROM requests r WHERE r.status = 'accepted' AND NOT EXISTS (
-            SELECT FROM deliveries d WHERE d.request_id = r.id AND d.check_at IS NOT NULL)""",
+            SELECT FROM deliveries d
+            WHERE d.request_id = r.id AND d.check_at IS NOT NULL AND d.purpose <> 'callback')""",
     "fallback timers of requests that are not accepted any more": """
         SELECT count(*) FROM timers t WHERE t.kind = 'fallback' AND NOT EXISTS (
             SELECT FROM requests r WHERE r.id = t.subject AND r.status = 'accepted')""",
-    "fallback timers that did not fire for over ten minutes": "SELECT count(*) FROM timers"
-    " WHERE kind = 'fallback' AND due_at < now() - interval '10 minutes'",
+    "timers that did not fire for over ten minutes": "SELECT count(*) FROM timers"
+    " WHERE due_at < now() - interval '10 minutes'",
+    "scheduled requests that nothing begins": """
+        SELECT count(*) FROM requests r WHERE r.status = 'scheduled' AND NOT EXISTS (
+            SELECT FROM timers t WHERE t.subject = r.id AND t.kind = 'begin')""",
+    "requests that were called off and are told all the same": """
+        SELECT count(*) FROM requests r JOIN deliveries d ON d.request_id = r.id
+        WHERE r.called_off IS NOT NULL AND d.purpose = 'notify' AND d.state = 'pending'""",
     "dead deliveries without a dead letter": """
         SELECT count(*) FROM deliveries d WHERE d.state = 'dead' AND NOT EXISTS (
             SELECT FROM dead_letters l WHERE l.delivery_id = d.id AND l.series = d.series)""",

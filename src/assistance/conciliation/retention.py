@@ -13,6 +13,10 @@ log = structlog.get_logger()
 
 _BATCH = 1000
 _IDEMPOTENCY_DAYS = 7
+#: A client that did not call for a minute has its whole budget, with or without a row.
+_BUDGETS_DAYS = 1
+#: No sender that we know repeats a message for longer than a week.
+_SOURCE_MESSAGES_DAYS = 30
 
 #: The cheap ones first. A row that somebody holds, such as a request that is being replayed, is passed over.
 _BATCH_OF = {
@@ -20,6 +24,14 @@ _BATCH_OF = {
         DELETE FROM idempotency_keys WHERE (client, key) IN (
             SELECT client, key FROM idempotency_keys
             WHERE created_at < now() - make_interval(days => :days) LIMIT :batch)""",
+    "source_messages": """
+        DELETE FROM source_messages WHERE (source, message_id) IN (
+            SELECT source, message_id FROM source_messages
+            WHERE received_at < now() - make_interval(days => :days) LIMIT :batch)""",
+    "budgets": """
+        DELETE FROM budgets WHERE client IN (
+            SELECT client FROM budgets
+            WHERE free_at < now() - make_interval(days => :days) LIMIT :batch)""",
     "dead_letters": """
         DELETE FROM dead_letters WHERE id IN (
             SELECT l.id FROM dead_letters l
@@ -31,7 +43,8 @@ _BATCH_OF = {
             WHERE a.finished_at < now() - make_interval(days => :days) LIMIT :batch)""",
     "requests": """
         DELETE FROM requests WHERE id IN (
-            SELECT id FROM requests WHERE ended_at < now() - make_interval(days => :days)
+            SELECT id FROM requests r WHERE ended_at < now() - make_interval(days => :days)
+              AND NOT EXISTS (SELECT FROM deliveries d WHERE d.request_id = r.id AND d.check_at IS NOT NULL)
             LIMIT :batch FOR UPDATE SKIP LOCKED)""",
 }
 
@@ -51,6 +64,8 @@ class Retention:
             "attempts": self.attempts_days,
             "dead_letters": self.dead_letters_days,
             "idempotency_keys": _IDEMPOTENCY_DAYS,
+            "budgets": _BUDGETS_DAYS,
+            "source_messages": _SOURCE_MESSAGES_DAYS,
         }
 
         def delete_batch(connection: Connection, table: str) -> int:

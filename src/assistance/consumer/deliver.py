@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar, assert_never
+from typing import Any, TypeVar, assert_never
 
 import structlog
 from sqlalchemy import Connection
@@ -14,20 +14,11 @@ from assistance.broker.contract import Answer, Received
 from assistance.channels.contract import Channel, DeliveryKey, View
 from assistance.configuration import ChannelSettings
 from assistance.consumer.gate import Gate, Mode
-from assistance.consumer.notices import notices_of
 from assistance.consumer.report import report
+from assistance.consumer.view import view_of
 from assistance.deliveries.bury import record_stray
-from assistance.deliveries.claim import (
-    LOOKER_DIED,
-    AlreadyDead,
-    Claim,
-    Lease,
-    NoSuchDelivery,
-    NothingToDo,
-    ToLookUp,
-    ToSend,
-    claim,
-)
+from assistance.deliveries.claim import LOOKER_DIED, claim
+from assistance.deliveries.lease import AlreadyDead, Claim, Lease, NoSuchDelivery, NothingToDo, ToLookUp, ToSend
 from assistance.deliveries.pace import Pacer
 from assistance.deliveries.settle import (
     Bury,
@@ -93,6 +84,7 @@ class Deliverer:
         self._gate = gate
         self._name = settings.name
         self._channel = channel
+        self._capabilities = settings.type.capabilities
         self._policy = Policy(
             retry=settings.retry,
             settle_seconds=settings.settle_seconds,
@@ -163,17 +155,12 @@ class Deliverer:
 
     def _send(self, claimed: ToSend) -> Answer:
         lease = claimed.lease
-        view = View(
-            request=claimed.request,
-            event_version=claimed.event_version,
-            late_seconds=claimed.late_seconds,
-            notices=notices_of(claimed),
-        )
+        view = view_of(claimed, self._capabilities)
         started = monotonic()
         fault_point("consumer.after_claim")
         outcome = self._call_send(view, claimed)
         fault_point("consumer.after_send")
-        self._gate.record(outcome)
+        self._count(outcome)
         standing = Standing(spent=lease.spent, looks=0, elapsed_seconds=lease.elapsed_now)
         settlement = settle_send(outcome, standing, self._policy, random_fraction())
         self._let_others_wait(claimed, settlement, outcome)
@@ -181,10 +168,16 @@ class Deliverer:
         if isinstance(settlement, TryAgain) and settlement.pause_channel:
             self._gate.close()
         report(self._name, outcome, lease, settlement, concluded, seconds=monotonic() - started)
-        if isinstance(settlement, Deliver) and concluded.kept:
+        # A callback tells of the end of a telling, which the time since the request was accepted says nothing about.
+        if isinstance(settlement, Deliver) and concluded.kept and not lease.calls_back:
             late = claimed.late_seconds + monotonic() - started
             metrics.delivery_end_to_end.labels(self._name).observe(late)
         return _answer_for(settlement, concluded)
+
+    def _count(self, answer: Outcome | Lookup) -> None:
+        """Tell the circuit breaker, where trouble with one message says something about the others."""
+        if self._capabilities.one_provider:
+            self._gate.record(answer)
 
     def _let_others_wait(self, claimed: ToSend, settlement: Settlement, outcome: Outcome) -> None:
         """A provider that asks to slow down means everything that goes to this destination."""
@@ -204,12 +197,16 @@ class Deliverer:
     def _call_send(self, view: View, claimed: ToSend) -> Outcome:
         try:
             rendered = self._channel.render(view)
-            destination = claimed.destination or self._channel.destination
+            destination = self._destination(claimed.destination, claimed.told.thread if claimed.told else None)
             return self._channel.send(rendered, destination, _key(claimed.lease), self._deadline(claimed.lease))
         except Exception as error:
             # A channel type broke its contract. Whether bytes went out is anybody's guess, so nobody guesses.
             log.exception("consumer.channel_raised")
             return Unknown(code="channel_raised", detail=f"The channel type raised {type(error).__name__}.")
+
+    def _destination(self, own: Mapping[str, Any] | None, thread: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        destination = own or self._channel.destination
+        return {**destination, "thread": thread} if thread else destination
 
     def _look_up(self, claimed: ToLookUp) -> Answer:
         lease = claimed.lease
@@ -223,7 +220,7 @@ class Deliverer:
         else:
             lookup = self._call_lookup(claimed)
             fault_point("consumer.after_look")
-            self._gate.record(lookup)
+            self._count(lookup)
         standing = Standing(spent=lease.spent, looks=lease.looks, elapsed_seconds=lease.elapsed_now)
         settlement = settle_look(lookup, standing, self._policy, random_fraction())
         concluded = self._conclude(lease, settlement, None)
@@ -232,7 +229,7 @@ class Deliverer:
 
     def _call_lookup(self, claimed: ToLookUp) -> Lookup:
         try:
-            destination = claimed.destination or self._channel.destination
+            destination = self._destination(claimed.destination, claimed.thread)
             return self._channel.lookup(destination, _key(claimed.lease), claimed.since, self._deadline(claimed.lease))
         except Exception as error:
             log.exception("consumer.channel_raised")

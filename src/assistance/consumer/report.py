@@ -6,7 +6,7 @@ from typing import assert_never
 
 import structlog
 
-from assistance.deliveries.claim import Lease
+from assistance.deliveries.lease import Lease
 from assistance.deliveries.settle import Deliver, Settlement
 from assistance.deliveries.transition import Concluded
 from assistance.domain.outcome import (

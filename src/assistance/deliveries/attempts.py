@@ -7,7 +7,7 @@ from typing import Any, assert_never
 
 from sqlalchemy import Connection, bindparam, func, update
 
-from assistance.deliveries.claim import Lease
+from assistance.deliveries.lease import Lease
 from assistance.domain.delivery import AttemptOutcome
 from assistance.domain.outcome import Delivered, Outcome, Rejected, RetryLater, Unknown
 from assistance.storage.plain import plain_json, plain_text

@@ -7,20 +7,23 @@ was under way. The lease token fences the end: a holder whose lease was taken ov
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Interval, Row, Select, bindparam, false, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
+from assistance.deliveries.callbacks import call_off, open_target
 from assistance.deliveries.channel_states import outage_seconds
 from assistance.deliveries.fallback import unconfirmed
+from assistance.deliveries.follow_ups import read_follow_up
 from assistance.deliveries.late_receipts import late_receipt
+from assistance.deliveries.lease import AlreadyDead, Claim, Lease, NoSuchDelivery, NothingToDo, ToLookUp, ToSend
 from assistance.deliveries.pace import Slot
 from assistance.deliveries.waits import put_off, reason_to_wait
-from assistance.domain.delivery import AttemptOutcome, DeliveryState
+from assistance.domain.delivery import AttemptOutcome, DeliveryState, Purpose
 from assistance.domain.hint import Hint
 from assistance.domain.request import AssistanceRequest, Priority
 from assistance.runtime import ids
@@ -31,79 +34,6 @@ from assistance.storage.tables import attempts, deliveries, requests
 
 #: What a delivery shows as its last error when the worker that looked it up did not come back before its lease ended.
 LOOKER_DIED = "looker_died"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Lease:
-    """The right to end one try or one look-up of a delivery."""
-
-    token: UUID
-    hint: Hint
-    attempt: int
-    refunded: int
-    looks: int
-    elapsed_seconds: float  # from the first attempt of the series to the claim, without waiting for slots and outages
-    claimed_at: float  # on the monotonic clock of this process, read before the lease began
-    in_steps: bool = False  # the request has a fallback: how this ends may concern its other deliveries
-
-    @property
-    def spent(self) -> int:
-        """How many attempts of the series count, the current one included."""
-        return self.attempt - self.refunded
-
-    @property
-    def elapsed_now(self) -> float:
-        """Seconds since the first attempt of the series."""
-        return self.elapsed_seconds + monotonic() - self.claimed_at
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ToSend:
-    """Send it, then settle."""
-
-    lease: Lease
-    request: AssistanceRequest
-    event_version: int
-    destination: Mapping[str, Any] | None
-    late_seconds: float
-    may_repeat: bool  # an earlier try ended without a clear answer, and readers are told
-    unconfirmed: tuple[str, ...] = ()  # the channels of earlier steps that this one steps in for
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ToLookUp:
-    """Nobody knows whether it arrived: look it up, then settle.
-
-    `late_receipt` is what an earlier holder still wrote down after its lease had been taken: it answers the question.
-    `looker_died` says that the last worker that looked it up did not come back.
-    """
-
-    lease: Lease
-    destination: Mapping[str, Any] | None
-    since: datetime
-    late_receipt: Mapping[str, Any] | None
-    looker_died: bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NothingToDo:
-    """The hint was early, late or doubled, or its delivery has to wait.
-
-    `finished`, `stale`, `busy`, `not_due`, `misrouted`, `held` (for an operator) or `paced` (for its slot).
-    """
-
-    reason: str
-
-
-class AlreadyDead:
-    """The delivery is dead: the hint belongs into the dead letter queue."""
-
-
-class NoSuchDelivery:
-    """The database does not know the delivery, as after a restore of an older backup."""
-
-
-Claim = ToSend | ToLookUp | NothingToDo | AlreadyDead | NoSuchDelivery
 
 
 def claim(
@@ -140,7 +70,13 @@ def claim(
         return _take_look(connection, hint, row, lease_seconds, begun, looks=row.looks)
     if is_paced and (slot is None or not slot.is_now):
         return NothingToDo(reason=put_off(connection, hint, row, slot))
-    return _take_send(connection, hint, row, worker, lease_seconds, begun)
+    destination = row.destination
+    if row.purpose == Purpose.CALLBACK:
+        destination = open_target(connection, row)
+        if destination is None:
+            call_off(connection, row)
+            return NothingToDo(reason="not_wanted")
+    return _take_send(connection, hint, row, destination, worker, lease_seconds, begun)
 
 
 def _locked_delivery() -> Select[Any]:
@@ -165,7 +101,8 @@ def _locked_delivery() -> Select[Any]:
             func.coalesce(deliveries.c.lease_until > now, false()).label("leased"),
             seconds(deliveries.c.lease_until - now).label("lease_remaining"),
             seconds(deliveries.c.next_attempt_at - now).label("due_in"),
-            seconds(now - requests.c.created_at).label("late_seconds"),
+            requests.c.not_before,
+            seconds(now - func.greatest(requests.c.created_at, requests.c.not_before)).label("late_seconds"),
             out_seconds.label("channel_out_seconds"),
             func.greatest(
                 0.0,
@@ -202,7 +139,13 @@ _ATTEMPT = insert(attempts)
 
 
 def _take_send(
-    connection: Connection, hint: Hint, row: Row[Any], worker: str, lease_seconds: float, begun: float
+    connection: Connection,
+    hint: Hint,
+    row: Row[Any],
+    destination: Mapping[str, Any] | None,
+    worker: str,
+    lease_seconds: float,
+    begun: float,
 ) -> ToSend:
     lease = _lease(hint, row, begun, attempt=row.attempt + 1, looks=0)
     connection.execute(
@@ -220,6 +163,7 @@ def _take_send(
         _ATTEMPT,
         {"delivery_id": hint.delivery_id, "series": hint.series, "number": lease.attempt, "worker": worker},
     )
+    told = read_follow_up(connection, row) if row.purpose == Purpose.FOLLOW_UP else None
     return ToSend(
         lease=lease,
         request=AssistanceRequest(
@@ -236,12 +180,15 @@ def _take_send(
             transcript=row.transcript,
             attachments=row.attachments,
             metadata=row.request_metadata,
+            not_before=row.not_before,
         ),
         event_version=row.event_version,
-        destination=row.destination,
-        late_seconds=row.late_seconds,
+        destination=destination,
+        late_seconds=told.late_seconds if told else row.late_seconds,
         may_repeat=row.may_repeat,
-        unconfirmed=unconfirmed(connection, row) if row.step else (),
+        unconfirmed=unconfirmed(connection, row) if row.step and row.purpose == Purpose.NOTIFY else (),
+        told=told,
+        payload=row.payload,
     )
 
 
@@ -281,6 +228,7 @@ def _take_look(
         late_receipt=next((attempt.receipt for attempt in ambiguous if attempt.receipt is not None), None),
         looker_died=row.state == DeliveryState.UNKNOWN
         and (row.lease_token is not None or row.last_error_code == LOOKER_DIED),
+        thread=read_follow_up(connection, row).thread if row.purpose == Purpose.FOLLOW_UP else None,
     )
 
 
@@ -308,5 +256,7 @@ def _lease(hint: Hint, row: Row[Any], begun: float, *, attempt: int, looks: int)
         looks=looks,
         elapsed_seconds=row.elapsed_seconds,
         claimed_at=begun,
-        in_steps=row.in_steps,
+        in_steps=row.in_steps and row.purpose != Purpose.CALLBACK,
+        notifies=row.purpose == Purpose.NOTIFY,
+        calls_back=row.purpose == Purpose.CALLBACK,
     )

@@ -14,6 +14,8 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
+from assistance.deliveries.called_off import cancel_waiting
+from assistance.deliveries.follow_ups import tell_follow_ups
 from assistance.deliveries.settle import Cancel, Deliver, Problem, Settlement
 from assistance.deliveries.start import start_deliveries
 from assistance.deliveries.steps import StepState, next_step, step_states
@@ -24,7 +26,7 @@ from assistance.domain.hint import Hint
 from assistance.domain.request import RequestStatus
 from assistance.domain.route import Step, thaw_steps
 from assistance.storage.expressions import duration, from_now
-from assistance.storage.tables import deliveries, outbox, requests, timers
+from assistance.storage.tables import deliveries, requests, timers
 
 #: The `kind` of the timers that begin the next step of a request.
 FALLBACK_TIMER = "fallback"
@@ -38,7 +40,7 @@ class Cause(StrEnum):
 
 
 def set_timer(connection: Connection, request_id: UUID, steps: Sequence[Step]) -> None:
-    """Set the timer of a request that is being accepted, if its second step has a time."""
+    """Set the timer of a request whose first step begins, if its second step has a time."""
     if len(steps) > 1 and steps[1].after_seconds is not None:
         due_at = from_now(steps[1].after_seconds)
         connection.execute(
@@ -113,7 +115,7 @@ def unconfirmed(connection: Connection, delivery: Row[Any]) -> tuple[str, ...]:
 
 
 def drop_timer(connection: Connection, request_id: UUID) -> None:
-    """Nothing of this request begins by time any more."""
+    """No step of this request begins by time any more."""
     connection.execute(delete(timers).where(timers.c.kind == FALLBACK_TIMER, timers.c.subject == request_id))
 
 
@@ -129,13 +131,15 @@ def _begin(
 ) -> None:
     channels = steps[number].to
     start_deliveries(connection, request_id, channels, step=number, check_after=check_after)
+    tell_follow_ups(connection, request_id, channels, step=number, check_after=check_after)
     data = {"step": number, "channels": list(channels), "cause": cause}
     write_event(connection, request_id, EventType.FALLBACK_STARTED, actor, data=data)
     after = steps[number + 1].after_seconds if number + 1 < len(steps) else None
     if after is None:
         drop_timer(connection, request_id)
         return
-    accepted_at = select(requests.c.created_at).where(requests.c.id == request_id).scalar_subquery()
+    begun_at = func.greatest(requests.c.created_at, requests.c.not_before)
+    accepted_at = select(begun_at).where(requests.c.id == request_id).scalar_subquery()
     connection.execute(
         update(timers)
         .where(timers.c.kind == FALLBACK_TIMER, timers.c.subject == request_id)
@@ -158,30 +162,5 @@ def _handled_elsewhere(told: Sequence[str]) -> Problem:
 def _cancel_losers(connection: Connection, request_id: UUID, rows: Sequence[Any], told: Sequence[str]) -> bool:
     """End what waits in the other steps; what somebody is sending or looking up right now ends in `conclude`."""
     lost = [step for step, state in step_states(rows).items() if state is not StepState.DELIVERED]
-    problem = _handled_elsewhere(told)
-    cancelled = connection.scalars(
-        update(deliveries)
-        .where(
-            deliveries.c.request_id == request_id,
-            deliveries.c.purpose == Purpose.NOTIFY,
-            deliveries.c.step.in_(lost),
-            deliveries.c.series == 1,
-            deliveries.c.state.in_((DeliveryState.PENDING, DeliveryState.UNKNOWN)),
-            deliveries.c.lease_token.is_(None),
-        )
-        .values(
-            state=DeliveryState.CANCELLED,
-            check_at=None,
-            held_at=None,
-            last_error_class=problem.kind,
-            last_error_code=problem.code,
-            last_error_detail=problem.detail,
-            updated_at=func.now(),
-        )
-        .returning(deliveries.c.id)
-    ).all()
-    # What the relay holds is being published this moment: waiting for it would hold up the one who told people, and
-    # the hint of a finished delivery does nothing.
-    hints = select(outbox.c.id).where(outbox.c.delivery_id.in_(cancelled)).with_for_update(skip_locked=True)
-    connection.execute(delete(outbox).where(outbox.c.id.in_(hints)))
-    return bool(cancelled)
+    first_series = deliveries.c.series == 1  # what an operator replayed goes on
+    return cancel_waiting(connection, request_id, _handled_elsewhere(told), deliveries.c.step.in_(lost), first_series)

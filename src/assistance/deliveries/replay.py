@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, func, select, update
 
+from assistance.deliveries.request_state import lock_request, refresh_request
 from assistance.deliveries.settle import Reason
 from assistance.deliveries.start import new_series
-from assistance.deliveries.transition import hint_for, lock_request, refresh_request
+from assistance.deliveries.transition import hint_for
 from assistance.domain.delivery import DeliveryState
 from assistance.domain.errors import NotReplayable
 from assistance.outbox.append import append
@@ -29,7 +30,9 @@ def replay(
         raise NotReplayable(f"There is no dead letter {letter_id}.")
     if letter.request_id is None:
         raise NotReplayable(f"Dead letter {letter_id} belongs to no delivery: it can be shown and discarded only.")
-    lock_request(connection, letter.request_id)
+    request = lock_request(connection, letter.request_id)
+    if request is not None and request.called_off is not None:
+        raise NotReplayable(f"The request of dead letter {letter_id} was called off: it is {request.status}.")
     resolved = connection.execute(
         update(dead_letters)
         .where(dead_letters.c.id == letter_id, dead_letters.c.resolved_at.is_(None))

@@ -19,7 +19,6 @@ from sqlalchemy import (
     Select,
     and_,
     case,
-    delete,
     exists,
     func,
     insert,
@@ -28,16 +27,20 @@ from sqlalchemy import (
     update,
 )
 
+from assistance.deliveries.called_off import cancel_waiting, forget_hints
+from assistance.deliveries.follow_ups import tell_follow_ups
+from assistance.deliveries.request_state import refresh_request
+from assistance.deliveries.settle import Problem
 from assistance.deliveries.start import new_series
 from assistance.deliveries.timeline import write_event
-from assistance.deliveries.transition import hint_for, refresh_request
+from assistance.deliveries.transition import hint_for
 from assistance.domain.delivery import DeliveryState, Purpose
 from assistance.domain.event import EventType
 from assistance.outbox.append import append
 from assistance.runtime import ids
 from assistance.storage.database import Database
 from assistance.storage.expressions import from_now
-from assistance.storage.tables import attempts, deliveries, outbox, requests
+from assistance.storage.tables import attempts, deliveries, requests
 
 _BATCH = 100  # requests whose locks are held at once
 _IN_ANOTHER_STEP = "in another step"
@@ -185,6 +188,8 @@ def _move_batch(connection: Connection, order: Reroute, after: UUID | None, size
     _cancel(connection, order, leaving)
     _begin(connection, order, [row for row in leaving if row.target_state is None])
     _begin_again(connection, order, [row for row in leaving if row.target_state == DeliveryState.CANCELLED])
+    for row in leaving:
+        _take_along(connection, order, row)
     for request_id in dict.fromkeys(row.request_id for row in leaving):
         data = {"from": order.source, "to": order.target}
         write_event(connection, request_id, EventType.REROUTED, order.actor, data=data)
@@ -193,22 +198,33 @@ def _move_batch(connection: Connection, order: Reroute, after: UUID | None, size
 
 
 def _cancel(connection: Connection, order: Reroute, rows: Sequence[Row[Any]]) -> None:
-    moved = [row.id for row in rows]
+    moved, problem = [row.id for row in rows], _rerouted(order)
     connection.execute(
         update(deliveries)
         .where(deliveries.c.id.in_(moved))
         .values(
             state=DeliveryState.CANCELLED,
             check_at=None,
-            last_error_class="rerouted",
-            last_error_code="rerouted",
-            last_error_detail=f"Rerouted to {order.target} by {order.actor}.",
+            last_error_class=problem.kind,
+            last_error_code=problem.code,
+            last_error_detail=problem.detail,
             updated_at=func.now(),
         )
     )
-    # What the relay holds is being published this moment, and the hint of a finished delivery does nothing.
-    hints = select(outbox.c.id).where(outbox.c.delivery_id.in_(moved)).with_for_update(skip_locked=True)
-    connection.execute(delete(outbox).where(outbox.c.id.in_(hints)))
+    forget_hints(connection, moved)
+
+
+def _take_along(connection: Connection, order: Reroute, row: Row[Any]) -> None:
+    """What was added to the request follows it to where it is told now."""
+    here = (deliveries.c.channel == order.source, deliveries.c.step == row.step)
+    cancel_waiting(connection, row.request_id, _rerouted(order), deliveries.c.purpose == Purpose.FOLLOW_UP, *here)
+    if row.target_state in (None, DeliveryState.CANCELLED):
+        tell_follow_ups(connection, row.request_id, [order.target], step=row.step, check_after=order.check_after)
+
+
+def _rerouted(order: Reroute) -> Problem:
+    detail = f"Rerouted to {order.target} by {order.actor}."
+    return Problem(kind="rerouted", code="rerouted", detail=detail)
 
 
 def _begin(connection: Connection, order: Reroute, rows: Sequence[Row[Any]]) -> None:

@@ -9,8 +9,9 @@ from uuid import UUID
 from sqlalchemy import Connection, func, select, update
 
 from assistance.deliveries.bury import bury
+from assistance.deliveries.request_state import lock_request, refresh_request
 from assistance.deliveries.settle import Reason
-from assistance.deliveries.transition import hint_for, lock_request, refresh_request
+from assistance.deliveries.transition import hint_for
 from assistance.domain.delivery import DeliveryState
 from assistance.domain.errors import NotHeld
 from assistance.outbox.append import append

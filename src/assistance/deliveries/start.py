@@ -10,7 +10,8 @@ from uuid import UUID
 from sqlalchemy import Connection, Interval, bindparam, func
 from sqlalchemy.dialects.postgresql import insert
 
-from assistance.domain.delivery import DeliveryState
+from assistance.domain.delivery import DeliveryState, Purpose
+from assistance.domain.event import FIRST_EVENT
 from assistance.domain.hint import Hint
 from assistance.outbox.append import append
 from assistance.runtime import ids
@@ -21,7 +22,14 @@ _START = insert(deliveries).values(check_at=func.now() + bindparam("check_in", t
 
 
 def start_deliveries(
-    connection: Connection, request_id: UUID, channels: Iterable[str], *, step: int, check_after: float
+    connection: Connection,
+    request_id: UUID,
+    channels: Iterable[str],
+    *,
+    step: int,
+    check_after: float,
+    purpose: Purpose = Purpose.NOTIFY,
+    event_version: int = FIRST_EVENT,
 ) -> None:
     """One delivery for each channel with its hint, due now; conciliation may look after `check_after` seconds."""
     hints = [
@@ -37,6 +45,8 @@ def start_deliveries(
                 "request_id": request_id,
                 "channel": hint.channel,
                 "step": step,
+                "purpose": purpose,
+                "event_version": event_version,
                 "check_in": check_in,
             }
             for hint in hints

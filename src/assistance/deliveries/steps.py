@@ -41,6 +41,15 @@ def _state_of(states: set[DeliveryState]) -> StepState:
     return StepState.TRYING
 
 
+def was_told_whole(rows: Iterable[Any]) -> bool:
+    """Whether all required deliveries of one step arrived, none of them called off."""
+    found: dict[int, bool] = {}
+    for row in rows:
+        if row.purpose == Purpose.NOTIFY and row.required:
+            found[row.step] = found.get(row.step, True) and row.state == DeliveryState.DELIVERED
+    return any(found.values())
+
+
 def next_step(states: Mapping[int, StepState], steps: Sequence[Step]) -> int | None:
     """The step that has to begin at once because of what ended dead, or none.
 

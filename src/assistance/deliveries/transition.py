@@ -1,63 +1,39 @@
-"""The transition function: writes down how a try or a look-up ended, and what follows for the request.
-
-It first locks the request row in a statement of its own and reads the deliveries afterwards. With the lock inside the
-reading statement, two deliveries of one request that settle together would each see the other unfinished, and the
-request would stay `accepted` for ever.
-"""
+"""The transition function: writes down how a try or a look-up ended, and what follows for the request."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
-from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, case, func, select, update
 
 from assistance.deliveries.attempts import close_attempt
 from assistance.deliveries.bury import bury
+from assistance.deliveries.callbacks import after_callback, unless_gone
+from assistance.deliveries.called_off import PROBLEMS, cancel_follow_ups
 from assistance.deliveries.channel_states import PauseCause, pause
-from assistance.deliveries.claim import LOOKER_DIED, Lease, mark_attempt_unknown
-from assistance.deliveries.fallback import drop_timer, follow_plan, unless_handled_elsewhere
+from assistance.deliveries.claim import LOOKER_DIED, mark_attempt_unknown
+from assistance.deliveries.fallback import unless_handled_elsewhere
 from assistance.deliveries.late_receipts import end_held, late_receipt
+from assistance.deliveries.lease import Lease
+from assistance.deliveries.request_state import lock_request, refresh_request
 from assistance.deliveries.settle import Bury, Cancel, Deliver, Hold, LookUp, Settlement, TryAgain
-from assistance.deliveries.steps import StepState, step_states
-from assistance.deliveries.timeline import write_event
 from assistance.domain.delivery import DeliveryState
-from assistance.domain.event import EventType
 from assistance.domain.hint import Hint
 from assistance.domain.outcome import Delivered, Outcome
 from assistance.domain.request import RequestStatus
-from assistance.domain.route import thaw_steps
 from assistance.outbox.append import append
 from assistance.runtime.faults import fault_point
 from assistance.storage.expressions import from_now
 from assistance.storage.plain import plain_json, plain_text
-from assistance.storage.tables import deliveries, requests
-
-_EVENT_OF = {
-    RequestStatus.ACCEPTED: EventType.REPLAYED,
-    RequestStatus.DELIVERED: EventType.DELIVERED,
-    RequestStatus.UNDELIVERABLE: EventType.UNDELIVERABLE,
-    RequestStatus.CANCELLED: EventType.CANCELLED,
-}
-
-
-_THIS = bindparam("request_id", type_=requests.c.id.type)
-_LOCK_REQUEST = select(requests.c.status).where(requests.c.id == _THIS).with_for_update(key_share=True)
-_REQUEST = select(requests.c.status, requests.c.ended_at, requests.c.route["steps"].label("steps")).where(
-    requests.c.id == _THIS
-)
-_DELIVERIES = select(
-    deliveries.c.purpose, deliveries.c.required, deliveries.c.state, deliveries.c.step, deliveries.c.channel
-).where(deliveries.c.request_id == _THIS)
+from assistance.storage.tables import deliveries
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Concluded:
     """What the transition did; `kept` is false when the lease had been taken over, and nothing was changed.
 
-    `cancelled` says that it wrote `cancelled` instead of the settlement: another step had told people meanwhile.
+    `cancelled` says that it wrote `cancelled` instead of the settlement: it is not wanted any more.
     """
 
     kept: bool
@@ -81,6 +57,8 @@ def conclude(
     """
     stops_channel = settlement.problem if isinstance(settlement, TryAgain) and settlement.pause_channel else None
     settlement = _under_lock(connection, lease, settlement)
+    if lease.calls_back:
+        settlement = unless_gone(settlement)
     ends = isinstance(settlement, Deliver | Bury | Cancel)
     kept = _write_delivery(connection, lease, settlement, check_after)
     if outcome is not None:
@@ -88,7 +66,20 @@ def conclude(
     if not kept:
         _end_if_held(connection, lease.hint, outcome, actor=actor, check_after=check_after)
         return Concluded(kept=False)
+    _go_on(connection, lease, settlement)
+    status = _after_end(connection, lease, settlement, actor, check_after) if ends else None
+    if stops_channel is not None:
+        why = f"{stops_channel.code}: {stops_channel.detail}"
+        pause(connection, lease.hint.channel, cause=PauseCause.CONFIGURATION, reason=why, by=actor)
+    fault_point("consumer.before_settled")
+    return Concluded(kept=True, request_status=status, cancelled=isinstance(settlement, Cancel))
+
+
+def _go_on(connection: Connection, lease: Lease, settlement: Settlement) -> None:
+    """What the settlement asks for beside the delivery's own row."""
     match settlement:
+        case Cancel(problem=problem):
+            cancel_follow_ups(connection, lease.hint, problem)
         case TryAgain(delay_seconds=delay):
             fault_point("consumer.before_retry")
             append(connection, [replace(lease.hint, attempt=lease.attempt + 1)], delay_seconds=delay)
@@ -97,12 +88,16 @@ def conclude(
         case Bury(reason=reason, problem=problem):
             fault_point("consumer.before_burial")
             bury(connection, lease.hint, source="consumer", reason=reason, error=f"{problem.code}: {problem.detail}")
-    status = refresh_request(connection, lease.hint.request_id, actor, check_after=check_after) if ends else None
-    if stops_channel is not None:
-        why = f"{stops_channel.code}: {stops_channel.detail}"
-        pause(connection, lease.hint.channel, cause=PauseCause.CONFIGURATION, reason=why, by=actor)
-    fault_point("consumer.before_settled")
-    return Concluded(kept=True, request_status=status, cancelled=isinstance(settlement, Cancel))
+
+
+def _after_end(
+    connection: Connection, lease: Lease, settlement: Settlement, actor: str, check_after: float
+) -> RequestStatus | None:
+    """What the end of a delivery means for the others, and for the request, which callbacks never change."""
+    if lease.calls_back:
+        after_callback(connection, lease.hint, settlement, check_after=check_after)
+        return None
+    return refresh_request(connection, lease.hint.request_id, actor, check_after=check_after)
 
 
 def _end_if_held(
@@ -114,63 +109,18 @@ def _end_if_held(
 
 def _under_lock(connection: Connection, lease: Lease, settlement: Settlement) -> Settlement:
     """Lock the request where its other deliveries are concerned; the settlement in the light of what happened since."""
-    if not (lease.in_steps or isinstance(settlement, Deliver | Bury | Hold)):
+    if not (lease.in_steps or isinstance(settlement, Deliver | Bury | Hold | TryAgain)):
         return settlement
     before = lock_request(connection, lease.hint.request_id)
     if isinstance(settlement, Hold) and (receipt := late_receipt(connection, lease.hint)) is not None:
         return Deliver(receipt=receipt)
-    if lease.in_steps and before == RequestStatus.DELIVERED:
+    if before is None:
+        return settlement
+    if before.called_off is not None and lease.notifies and isinstance(settlement, TryAgain | Hold):
+        return Cancel(problem=PROBLEMS[RequestStatus(before.called_off)])
+    if lease.in_steps and before.status == RequestStatus.DELIVERED:
         return unless_handled_elsewhere(connection, lease.hint, settlement)
     return settlement
-
-
-def lock_request(connection: Connection, request_id: UUID) -> str | None:
-    """Take the lock that orders everything that happens to a request; its status, or none when it is gone."""
-    return connection.scalar(_LOCK_REQUEST, {"request_id": request_id})
-
-
-def refresh_request(connection: Connection, request_id: UUID, actor: str, *, check_after: float) -> RequestStatus:
-    """Bring the request in line with its deliveries; the caller holds its lock.
-
-    Where the request has a fallback, that begins the step after a dead one and cancels what another step made needless.
-    A changed status raises `state_version` by one and writes the event, in the same transaction.
-    """
-    before = connection.execute(_REQUEST, {"request_id": request_id}).one()
-    steps = thaw_steps(before.steps or ())
-    rows = _deliveries_of(connection, request_id)
-    if steps and follow_plan(connection, request_id, steps, rows, actor=actor, check_after=check_after):
-        rows = _deliveries_of(connection, request_id)
-    found = status_of(rows, len(steps))
-    finished = found is not RequestStatus.ACCEPTED and all(DeliveryState(row.state).is_finished for row in rows)
-    ended_at = func.coalesce(requests.c.ended_at, func.now()) if finished else None
-    if before.status != found:
-        write_event(connection, request_id, _EVENT_OF[found], actor, status=found, ended_at=ended_at)
-        if steps and found is not RequestStatus.ACCEPTED:
-            drop_timer(connection, request_id)
-    elif finished != (before.ended_at is not None):
-        connection.execute(update(requests).where(requests.c.id == request_id).values(ended_at=ended_at))
-    return found
-
-
-def _deliveries_of(connection: Connection, request_id: UUID) -> Sequence[Any]:
-    return connection.execute(_DELIVERIES, {"request_id": request_id}).all()
-
-
-def status_of(rows: Iterable[Any], planned: int = 1) -> RequestStatus:
-    """Where the telling stands, given the deliveries (`purpose`, `required`, `state`, `step`) of a request.
-
-    `planned` is how many steps its plan has. One step that told people is enough; callbacks and follow-ups never
-    change it.
-    """
-    states = step_states(rows)
-    ended = set(states.values())
-    if StepState.DELIVERED in ended or not states:
-        return RequestStatus.DELIVERED
-    if ended == {StepState.CANCELLED}:
-        return RequestStatus.CANCELLED
-    if StepState.TRYING in ended or len(states) < planned:
-        return RequestStatus.ACCEPTED
-    return RequestStatus.UNDELIVERABLE
 
 
 def _write_delivery(connection: Connection, lease: Lease, settlement: Settlement, check_after: float) -> bool:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from assistance.domain.event import FIRST_EVENT
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IdempotencyKey:
@@ -17,7 +19,10 @@ class IdempotencyKey:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Accepted:
-    """A submission that is on disk. `replayed` says that an earlier call with the same key had stored it."""
+    """A call that is on disk: a new request, or what was added to one (`event_version` says which event it made).
+
+    `replayed` says that an earlier call with the same key had stored it.
+    """
 
     id: UUID
     ref: str
@@ -25,3 +30,4 @@ class Accepted:
     created_at: datetime
     replayed: bool = False
     status: str = "accepted"
+    event_version: int = FIRST_EVENT

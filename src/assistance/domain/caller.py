@@ -11,7 +11,7 @@ class Scope(StrEnum):
 
     SUBMIT = "submit"  # ask for assistance, add to one's own requests and cancel them
     READ = "read"  # see one's own requests
-    OPERATE = "operate"  # see and act on the requests of everybody
+    OPERATE = "operate"  # see and act on the requests of everybody; holds the other two
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,6 +20,10 @@ class Caller:
 
     client: str
     scopes: frozenset[Scope]
+
+    def may(self, scope: Scope) -> bool:
+        """Whether it may do what this scope stands for; operators may do everything."""
+        return scope in self.scopes or Scope.OPERATE in self.scopes
 
     @property
     def sees(self) -> str | None:

@@ -32,6 +32,14 @@ class Purpose(StrEnum):
     CALLBACK = "callback"
 
 
+#: What people read; a callback is for a machine and keeps no request open.
+FOR_PEOPLE = (Purpose.NOTIFY, Purpose.FOLLOW_UP)
+
+
+#: The channel that is always there, without a table in the configuration: it takes callbacks to whom they are for.
+CALLBACKS = "callbacks"
+
+
 class OnUnknown(StrEnum):
     """What a channel does with a delivery whose fate nobody can tell: send again and say so, or ask an operator."""
 

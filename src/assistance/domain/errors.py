@@ -47,6 +47,30 @@ class IdempotencyKeyReused(AssistanceError):
     """This Idempotency-Key was used before with another request body."""
 
 
+class Unmappable(AssistanceError):
+    """A signed message cannot be made into a request as its source is configured."""
+
+
+class Unauthenticated(AssistanceError):
+    """Nobody can tell who calls: there is no credential, or none that is worth anything.
+
+    `reason` is a word for counting, `client` whose credential it was, if that is known. Callers are told neither.
+    """
+
+    def __init__(self, reason: str, client: str | None = None) -> None:
+        super().__init__("A credential is needed.")
+        self.reason = reason
+        self.client = client
+
+
+class IssuerUnavailable(AssistanceError):
+    """The keys of the token's issuer cannot be had at the moment; try again later."""
+
+
+class ClientError(AssistanceError):
+    """A client or a key cannot be changed as asked."""
+
+
 class NotReplayable(AssistanceError):
     """This dead letter cannot be replayed."""
 
@@ -55,8 +79,44 @@ class NotHeld(AssistanceError):
     """This delivery does not wait for an operator."""
 
 
+class NotCancellable(AssistanceError):
+    """This request is over: there is nothing to cancel."""
+
+
+class NotOpen(AssistanceError):
+    """This request was called off: nobody is told anything more of it."""
+
+
+class AlreadyExpired(AssistanceError):
+    """The request would have expired before it was stored."""
+
+
+class UrlRefused(AssistanceError):
+    """Nothing is sent to this URL."""
+
+    def __init__(self, message: str, member: str) -> None:
+        super().__init__(message)
+        self.member = member  # of the body that named it
+
+
+class WebhookExists(AssistanceError):
+    """There is a webhook with this URL already."""
+
+
+class TooManyWebhooks(AssistanceError):
+    """There are as many webhooks as a client may have."""
+
+
 class OutboxFull(AssistanceError):
     """Too many deliveries of this topic's channels wait already; try again later."""
+
+    def __init__(self, retry_after_seconds: float) -> None:
+        super().__init__()
+        self.retry_after_seconds = retry_after_seconds
+
+
+class QuotaExceeded(AssistanceError):
+    """This client has as many open requests as it may have; try again when some of them have ended."""
 
     def __init__(self, retry_after_seconds: float) -> None:
         super().__init__()

@@ -11,9 +11,13 @@ class EventType(StrEnum):
     ACCEPTED = "assistance.accepted"
     DELIVERED = "assistance.delivered"
     UNDELIVERABLE = "assistance.undeliverable"
-    CANCELLED = "assistance.cancelled"
+    CANCELLED = "assistance.cancelled"  # data: the reason, if the bot gave one
+    EXPIRED = "assistance.expired"
+    STARTED = "assistance.started"  # the time that its bot had named has come
+    FOLLOW_UP = "assistance.follow_up"  # data: text, and from ("bot" or "customer")
     REPLAYED = "assistance.replayed"
     REROUTED = "assistance.rerouted"  # data: the channels "from" and "to"
+    ERASED = "assistance.erased"  # what was stored about the customer is gone
     FALLBACK_STARTED = "assistance.fallback"  # data: step, channels, and the cause "time" or "dead"
 
 

@@ -42,6 +42,7 @@ class RejectionReason(StrEnum):
     CONTENT = "content"
     DESTINATION = "destination"
     CONFIGURATION = "configuration"
+    GONE = "gone"  # the destination says that it wants nothing more, ever; it ends callbacks without a dead letter
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -28,6 +28,13 @@ class Handling(StrEnum):
     RESOLVED = "resolved"
 
 
+class Author(StrEnum):
+    """Who says something in a follow-up."""
+
+    BOT = "bot"
+    CUSTOMER = "customer"
+
+
 class Priority(StrEnum):
     """How much the asker hurries; shown to people, never used to reorder deliveries."""
 
@@ -77,3 +84,4 @@ class AssistanceRequest:
     transcript: Sequence[Mapping[str, Any]] = ()
     attachments: Sequence[Mapping[str, Any]] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    not_before: datetime | None = None

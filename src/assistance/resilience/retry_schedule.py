@@ -41,3 +41,21 @@ HUMAN = RetrySchedule(
     ),
     give_up_after=24 * _HOUR,
 )
+
+#: For callbacks, as Standard Webhooks recommends: ten tries, the last one about 75 hours after the first. The budget
+#: leaves room for jitter and for waits that a bot asks for.
+CALLBACK = RetrySchedule(
+    delays=(
+        5 * _SECOND,
+        5 * _MINUTE,
+        30 * _MINUTE,
+        2 * _HOUR,
+        5 * _HOUR,
+        10 * _HOUR,
+        14 * _HOUR,
+        20 * _HOUR,
+        24 * _HOUR,
+    ),
+    give_up_after=84 * _HOUR,
+    jitter=0.1,
+)

@@ -31,6 +31,17 @@ def new_ref() -> str:
     return "A-" + "".join(secrets.choice(_ALPHABET) for _ in range(_REF_LENGTH))
 
 
+def readable_name(length: int) -> str:
+    """A short name that people can type and that is no word: it starts with a digit, and is in lower case."""
+    first, *rest = secrets.choice(_ALPHABET[:10]), *(secrets.choice(_ALPHABET) for _ in range(length - 1))
+    return (first + "".join(rest)).lower()
+
+
+def secret_bytes(count: int) -> bytes:
+    """Random bytes that nobody can guess."""
+    return secrets.token_bytes(count)
+
+
 def worker_name(service: str) -> str:
     """Who is doing the work, for attempts and logs: service, host and process id."""
     return f"{service}@{os.uname().nodename}:{os.getpid()}"

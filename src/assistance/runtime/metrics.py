@@ -36,6 +36,12 @@ accept_seconds = Histogram(
 )
 db_pool_size = Gauge("assistance_db_pool_size", "Database connections that may be used.", multiprocess_mode="livesum")
 db_pool_in_use = Gauge("assistance_db_pool_in_use", "Database connections checked out.", multiprocess_mode="livesum")
+authentication_refused = Counter("assistance_authentication_refused", "Calls without a good credential.", ["reason"])
+signature_refused = Counter("assistance_signature_refused", "Messages without a right signature.", ["source"])
+source_messages = Counter("assistance_source_messages", "Authentic messages of signed sources.", ["source", "status"])
+waiting_calls = Gauge(
+    "assistance_waiting_calls", "Calls of the API that wait for news of a request.", multiprocess_mode="livesum"
+)
 active_workers = Gauge(
     "assistance_active_workers", "Consumer threads busy with a delivery.", ["channel"], multiprocess_mode="livesum"
 )

@@ -6,7 +6,9 @@ import contextlib
 import ctypes
 import os
 import signal
+import socket
 import threading
+from collections.abc import Callable
 
 
 def stop_on_signals() -> threading.Event:
@@ -18,6 +20,25 @@ def stop_on_signals() -> threading.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     return stop
+
+
+def when_asked_to_stop(action: Callable[[], None]) -> None:
+    """Run `action` in a thread of its own at every SIGTERM and SIGINT, whoever handles these signals, now or later.
+
+    The handlers of an API process belong to its web server. Call this from the main thread, once.
+    """
+    heard, told = socket.socketpair()
+    told.settimeout(0)
+    # The interpreter writes the number of each signal there before it runs any handler.
+    signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+
+    def listen() -> None:
+        with told:  # kept open for as long as signals may come
+            while number := heard.recv(1):
+                if number[0] in (signal.SIGTERM, signal.SIGINT):
+                    action()
+
+    threading.Thread(target=listen, name="signals", daemon=True).start()
 
 
 def end_with_parent() -> None:

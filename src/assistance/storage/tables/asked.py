@@ -43,6 +43,7 @@ requests = Table(
     instant("ended_at"),
     one_of("priority", "low", "normal", "high", "urgent"),
     one_of("status", "scheduled", "accepted", "delivered", "undeliverable", "cancelled", "expired"),
+    one_of("called_off", "cancelled", "expired"),
     one_of("handling", "acknowledged", "resolved"),
     CheckConstraint("state_version >= 1", name="state_version"),
     CheckConstraint("ended_at IS NULL OR status NOT IN ('scheduled', 'accepted')", name="ended"),
@@ -55,16 +56,18 @@ requests = Table(
     instant("not_before"),
     instant("expires_at"),
     Column("callback_url", Text),
+    Column("called_off", Text),  # nobody is to be told any more, because of the bot or because it came too late
+    Column("open_dedup_key", Text),  # the `dedup_key` until the request ends: a second call with it joins the request
     Index("requests_client_created_ix", "client", "created_at", "id"),
+    Index("requests_created_ix", "created_at", "id"),  # for those who see the requests of everybody
     Index("requests_open_ix", "client", postgresql_where=text("ended_at IS NULL")),
     Index("requests_customer_ix", "client", "customer_id", postgresql_where=text("customer_id IS NOT NULL")),
-    # While a request is open, a second call with its key joins it.
     Index(
         "requests_dedup_ix",
         "client",
-        "dedup_key",
+        "open_dedup_key",
         unique=True,
-        postgresql_where=text("dedup_key IS NOT NULL AND ended_at IS NULL"),
+        postgresql_where=text("open_dedup_key IS NOT NULL"),
     ),
     Index("requests_ended_ix", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
 )
