@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from assistance.channels import callback, slack, webhook
 from assistance.channels import email as email_channel
-from assistance.channels import slack, webhook
 from assistance.channels.contract import Channel
 from assistance.channels.registry import find_type
 from assistance.testing.channel_contract import ChannelContract
@@ -52,6 +52,21 @@ class TestWebhook(ChannelContract):
     @pytest.fixture
     def channel(self, provider: FakeHttpServer) -> Channel:
         return built(webhook.CHANNEL_TYPE, url=f"{provider.url}hook?a=1", secret="env:FAKE_SECRET")
+
+
+class TestCallback(ChannelContract):
+    channel_type = callback.CHANNEL_TYPE
+
+    @pytest.fixture
+    def provider(self) -> Iterator[FakeHttpServer]:
+        with FakeHttpServer() as server:
+            yield server
+
+    @pytest.fixture
+    def channel(self, provider: FakeHttpServer) -> Channel:
+        return built(
+            callback.CHANNEL_TYPE, webhooks={"bot": {"url": f"{provider.url}hook", "secret": "env:FAKE_SECRET"}}
+        )
 
 
 class TestEmail(ChannelContract):

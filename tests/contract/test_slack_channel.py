@@ -210,3 +210,29 @@ def test_a_check_names_what_the_token_lacks(channel: Channel, provider: FakeSlac
     assert "missing_scope" in " ".join(channel.check(Deadline.after(5)).problems)
     provider.token = "xoxb-other"
     assert "invalid_auth" in " ".join(channel.check(Deadline.after(5)).problems)
+
+
+def _in_thread(provider: FakeSlack) -> dict[str, Any]:
+    root = provider.post(text="The request.")
+    return {"channel": "C024BE91L", "thread": {"channel": "C024BE91L", "ts": root["ts"]}}
+
+
+def test_a_follow_up_is_posted_in_its_thread_and_found_there(channel: Channel, provider: FakeSlack) -> None:
+    destination, key, since = _in_thread(provider), new_key(), utc_now() - timedelta(seconds=5)
+    outcome = channel.send(channel.render(example_view()), destination, key, Deadline.after(5))
+    assert isinstance(outcome, Delivered)
+    assert provider.messages[-1]["thread_ts"] == destination["thread"]["ts"]
+    found = channel.lookup(destination, key, since, Deadline.after(5))
+    assert found == Found(receipt={"channel": "C024BE91L", "ts": provider.messages[-1]["ts"]})
+
+
+def test_a_receipt_of_another_conversation_opens_no_thread(channel: Channel, provider: FakeSlack) -> None:
+    destination = {"channel": "C024BE91L", "thread": {"channel": "C0ELSEWHERE", "ts": "1.2"}}
+    channel.send(channel.render(example_view()), destination, new_key(), Deadline.after(5))
+    assert "thread_ts" not in provider.messages[-1]
+
+
+def test_a_request_that_was_confirmed_by_hand_opens_no_thread(channel: Channel, provider: FakeSlack) -> None:
+    destination = {"channel": "C024BE91L", "thread": {"confirmed_by": "cli:ada"}}
+    channel.send(channel.render(example_view()), destination, new_key(), Deadline.after(5))
+    assert "thread_ts" not in provider.messages[-1]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from assistance.channels.text import clean, facts, one_line, title
+from assistance.channels.text import Said, attachments, clean, details, facts, one_line, title, transcript
 from assistance.domain.request import Priority
 from assistance.testing.channel_contract import example_view
 
@@ -30,10 +30,69 @@ def test_an_ordinary_request_in_time_needs_no_facts() -> None:
 
 def test_who_asked_and_how_urgent_it_is_are_shown() -> None:
     view = example_view(
-        customer={"name": "Ada\nLovelace", "email": "ada@example.test", "id": "cus_42", "tier": "gold"},
+        customer={
+            "tier": "gold",
+            "name": "Ada\nLovelace",
+            "email": "ada@example.test",
+            "id": "cus_42",
+            "phone": "+451234",
+        },
+        bot={
+            "name": "shopbot",
+            "version": "3.2",
+            "confidence": 0.314,
+            "reason": "low_confidence",
+            "tried": ["faq", "crm"],
+        },
+        conversation={"id": "wa:45", "channel": "whatsapp", "transcript_url": "https://chat.example.test/45"},
         priority=Priority.HIGH,
     )
-    assert list(facts(view)) == ["From: Ada Lovelace, ada@example.test, cus_42", "Priority: high"]
+    assert list(facts(view)) == [
+        "From: Ada Lovelace, ada@example.test, +451234, cus_42, gold",
+        "Priority: high",
+        "Bot: shopbot 3.2, confidence 0.31, low_confidence, tried faq, crm",
+        "Conversation: whatsapp, wa:45",
+    ]
+
+
+def test_what_the_bot_keeps_elsewhere_is_named_with_its_whole_address() -> None:
+    long = "https://files.example.test/" + "a" * 2000
+    view = example_view(
+        attachments=[
+            {"url": long, "name": "order\n.pdf", "media_type": "application/pdf"},
+            {"url": "https://e.test/x", "media_type": "text/plain"},
+            {"url": "https://e.test/y"},
+        ],
+        conversation={"transcript_url": "https://chat.example.test/45"},
+    )
+    assert attachments(view.request) == [
+        f"order .pdf (application/pdf): {long}",
+        "(text/plain): https://e.test/x",
+        "https://e.test/y",
+        "Transcript: https://chat.example.test/45",
+    ]
+
+
+def test_the_bots_own_data_is_a_line_each() -> None:
+    view = example_view(metadata={"order\tid": "12\n34", "seats": 40, "new": True, "share": 0.25})
+    assert details(view.request) == ["order id: 12 34", "seats: 40", "new: true", "share: 0.25"]
+
+
+def test_who_said_what_is_kept_apart_from_what_was_said() -> None:
+    view = example_view(
+        transcript=[
+            {"at": "2026-03-04T13:59:59.5Z", "from": "customer\nbot", "text": "one\r\ntwo\u202e"},
+            {"from": "bot", "text": ""},
+        ]
+    )
+    assert transcript(view.request) == [
+        Said(by="customer bot, 2026-03-04 13:59 UTC", text="one\ntwo"),
+        Said(by="bot", text=""),
+    ]
+
+
+def test_a_title_of_its_own_stands_behind_topic_and_reference() -> None:
+    assert title(example_view(title="Quote for\n40 seats").request) == "sales · A-7F3K9Q · Quote for 40 seats"
 
 
 @pytest.mark.parametrize("customer", [{}, {"name": ""}, {"name": None, "id": 7, "email": ["x"]}])

@@ -143,6 +143,6 @@ def test_it_brings_no_server_along() -> None:
 
 def test_the_example_of_the_page_works_as_it_stands(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
     page = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    example, *_ = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     exec(example.replace("http://127.0.0.1:8080", api.url), {})
     assert capsys.readouterr().out == f"A-7F3K9Q {api.url}assistance/{ID}\naccepted\n"

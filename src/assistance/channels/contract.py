@@ -16,7 +16,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from assistance.domain.outcome import Lookup, Outcome
-from assistance.domain.request import AssistanceRequest
+from assistance.domain.request import AssistanceRequest, Author
 from assistance.runtime.clock import Deadline
 
 
@@ -25,12 +25,27 @@ class Capabilities:
     """What a channel type can do, stated honestly."""
 
     lookup: bool = False
+    follow_ups: bool = False  # it renders `View.follow_up`; other types get the added text as a description of its own
     update: bool = False
     for_people: bool = (
         True  # people read its messages, so that they show `View.notices`; machines know a repeat by its key
     )
+    #: All its messages go to one provider, so that trouble with some says something about the others (circuit breaker).
+    one_provider: bool = True
     max_text: int = 4_000  # characters of customer text that one message can carry
     pace_per_second: float | None = None  # messages to one destination, unless the channel's configuration says else
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FollowUp:
+    """What was added to a request after it was told, by the `author`, or that it was cancelled (then by nobody).
+
+    `under` says that the message goes below the one that told the request: a thread, or an answer to a mail.
+    """
+
+    text: str
+    author: Author | None
+    under: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +59,8 @@ class View:
     event_version: int
     late_seconds: float
     notices: tuple[str, ...] = ()
+    follow_up: FollowUp | None = None  # then this is told, and not the request
+    payload: Mapping[str, Any] | None = None  # the words of a callback, fixed when its event happened
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,7 +99,8 @@ class Channel(Protocol):
     def send(self, rendered: Rendered, destination: Mapping[str, Any], key: DeliveryKey, deadline: Deadline) -> Outcome:
         """Send once, ending by the deadline, and say what happened; never raises for what a provider does.
 
-        `Unknown` is right exactly when the message may have arrived although no clear answer came.
+        `Unknown` is right exactly when the message may have arrived although no clear answer came. For a follow-up the
+        destination also holds `thread`: the receipt of the message that it goes below.
         """
 
     def lookup(self, destination: Mapping[str, Any], key: DeliveryKey, since: datetime, deadline: Deadline) -> Lookup:

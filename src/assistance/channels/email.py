@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
@@ -27,6 +28,8 @@ from assistance.domain.outcome import (
 from assistance.runtime.clock import Deadline
 
 _TOO_BIG = 552
+#: What this program writes; a receipt is data, and nothing else may become a header.
+_MESSAGE_ID = re.compile(r"<[A-Za-z0-9.-]+@[A-Za-z0-9.-]+>")
 _Answers = Mapping[str, tuple[int, bytes]]
 
 
@@ -72,6 +75,8 @@ class EmailChannel:
 
     def render(self, view: View) -> Rendered:
         """Subject and plain text."""
+        if view.follow_up is not None:
+            return email_message.render_follow_up(view, view.follow_up)
         return email_message.render(view)
 
     def send(self, rendered: Rendered, destination: Mapping[str, Any], key: DeliveryKey, deadline: Deadline) -> Outcome:
@@ -80,7 +85,7 @@ class EmailChannel:
         if not isinstance(to, list) or not to or not all(map(_may_be_address, to)):
             return _rejected("bad_destination", "the destination names no address", RejectionReason.DESTINATION)
         try:
-            wire = email_message.compose(rendered, self._sender, to, key)
+            wire = email_message.compose(rendered, self._sender, to, key, answers=_first_mail(destination))
         except email_message.UnsafeHeaders:
             return _rejected("unsafe_headers", "the text would change the mail's headers", RejectionReason.CONTENT)
         try:
@@ -131,6 +136,13 @@ class EmailChannel:
         )
 
 
+def _first_mail(destination: Mapping[str, Any]) -> str | None:
+    """The `Message-ID` of the mail that told the request; none when an operator confirmed it by hand."""
+    root = destination.get("thread")
+    found = root.get("message_id") if isinstance(root, Mapping) else None
+    return found if isinstance(found, str) and _MESSAGE_ID.fullmatch(found) else None
+
+
 def _all_refused(refused: _Answers) -> Outcome:
     detail = "; ".join(f"{address}: {_said(answer)}" for address, answer in refused.items())[:500]
     if any(400 <= code < 500 for code, _ in refused.values()):
@@ -160,4 +172,6 @@ def _said(answer: tuple[int, bytes]) -> str:
     return f"{answer[0]} {answer[1].decode('ascii', 'replace')[:200]}"
 
 
-CHANNEL_TYPE = ChannelType(name="email", capabilities=Capabilities(), options=EmailOptions, build=EmailChannel)
+CHANNEL_TYPE = ChannelType(
+    name="email", capabilities=Capabilities(follow_ups=True), options=EmailOptions, build=EmailChannel
+)

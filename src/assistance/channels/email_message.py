@@ -6,7 +6,7 @@ subject before it writes them, which makes real headers out of them (CVE-2024-69
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from email import charset, policy
 from email.errors import MessageError
 from email.header import Header
@@ -17,11 +17,23 @@ from typing import Any
 
 from email_validator import EmailNotValidError, ValidatedEmail, validate_email
 
-from assistance.channels.contract import DeliveryKey, Rendered, View
-from assistance.channels.text import clean, facts, notices, one_line, title
+from assistance.channels.contract import DeliveryKey, FollowUp, Rendered, View
+from assistance.channels.text import (
+    Said,
+    attachments,
+    clean,
+    details,
+    facts,
+    headline,
+    notices,
+    one_line,
+    title,
+    transcript,
+)
 from assistance.runtime.clock import unix_time
 
 _SUMMARY_CHARACTERS = 80
+_TRANSCRIPT_CHARACTERS = 20_000
 _READABLE_UTF8 = charset.Charset("utf-8")
 _READABLE_UTF8.body_encoding = charset.QP  # mail logs stay readable for people, and every line end is a real one
 
@@ -47,11 +59,42 @@ def parse_address(text: str) -> ValidatedEmail:
 def render(view: View) -> Rendered:
     """Subject, body (notices first), and the customer's address to answer to, when there is a valid one."""
     request = view.request
-    subject = f"[{request.ref}] {one_line(request.topic)}: {one_line(request.description, _SUMMARY_CHARACTERS)}"
+    about = one_line(request.title) if request.title else one_line(request.description, _SUMMARY_CHARACTERS)
+    subject = f"[{request.ref}] {one_line(request.topic)}: {about}"
     parts = ["\n".join(notices(view)), title(request), "\n".join(facts(view)), clean(request.description)]
+    parts += [_listed("Attachments", attachments(request)), _listed("Details", details(request))]
+    parts += _conversation(transcript(request))
     content = {"subject": subject, "body": "\n\n".join(part for part in parts if part)}
     reply_to = _reply_to(request.customer.get("email"))
     return Rendered(text=subject, content=content | ({"reply_to": reply_to} if reply_to else {}))
+
+
+def render_follow_up(view: View, follow_up: FollowUp) -> Rendered:
+    """An answer to the mail that told the request."""
+    first = render(view)
+    parts = ["\n".join(notices(view)), f"{headline(follow_up)} ({title(view.request)}):", clean(follow_up.text)]
+    content = {**first.content, "subject": f"Re: {first.text}", "body": "\n\n".join(part for part in parts if part)}
+    return Rendered(text=f"Re: {first.text}", content=content)
+
+
+def _listed(heading: str, lines: Sequence[str]) -> str:
+    return "\n- ".join([f"{heading}:", *lines]) if lines else ""
+
+
+def _conversation(said: Sequence[Said]) -> Iterator[str]:
+    """The transcript, each text quoted; of a long one the end."""
+    quoted: list[str] = []
+    size = 0
+    for entry in reversed(said):
+        text = f"{entry.by}:\n" + "\n".join(f"> {line}" for line in entry.text.split("\n"))
+        size += len(text)
+        if size > _TRANSCRIPT_CHARACTERS:
+            break
+        quoted.append(text)
+    if said:
+        left_out = len(said) - len(quoted)
+        yield "The conversation:" if not left_out else f"The conversation, without the first {left_out} messages:"
+        yield from reversed(quoted)
 
 
 def message_id(key: DeliveryKey, domain: str) -> str:
@@ -59,8 +102,10 @@ def message_id(key: DeliveryKey, domain: str) -> str:
     return f"<{key.delivery_id}.{key.series}@{domain}>"
 
 
-def compose(rendered: Rendered, sender: ValidatedEmail, to: Iterable[str], key: DeliveryKey) -> bytes:
-    """The message as it goes over the wire, with CRLF line ends.
+def compose(
+    rendered: Rendered, sender: ValidatedEmail, to: Iterable[str], key: DeliveryKey, *, answers: str | None = None
+) -> bytes:
+    """The message as it goes over the wire, with CRLF line ends; `answers` is the `Message-ID` of an earlier mail.
 
     Raises `UnsafeHeaders` when it cannot be written, or reading it back finds other headers than those that were set.
     """
@@ -74,6 +119,8 @@ def compose(rendered: Rendered, sender: ValidatedEmail, to: Iterable[str], key: 
         "Message-ID": message_id(key, sender.ascii_domain or sender.domain),
         "Auto-Submitted": "auto-generated",
     }
+    if answers:
+        headers |= {"In-Reply-To": answers, "References": answers}
     if rendered.content.get("reply_to"):
         headers["Reply-To"] = rendered.content["reply_to"]
     for name, value in headers.items():

@@ -7,17 +7,18 @@ been sent" (`NoAnswer`) is drawn in one place.
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from assistance.channels.wire import NotConnected, connect, ended_at, explain, secure
+from assistance.channels.wire import NotConnected, Resolve, connect, ended_at, explain, resolve, secure
 from assistance.domain.outcome import NO_TIME
 from assistance.runtime.clock import Deadline
-from assistance.runtime.retry_after import seconds_asked_for
+from assistance.runtime.retry_after import LONGEST_WAIT_SECONDS, seconds_asked_for
 
 _MOST_BODY_BYTES = 1024 * 1024
 
@@ -45,7 +46,7 @@ class Endpoint:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """A status and headers that came back; `is_whole` is false when the body was cut short or is over 1 MiB."""
+    """A status and headers that came back; `is_whole` is false when the body was cut short or was too long."""
 
     http_status: int
     headers: Mapping[str, str]
@@ -83,19 +84,39 @@ def parse_endpoint(url: str) -> Endpoint:
     )
 
 
-def post(endpoint: Endpoint, body: bytes, headers: Mapping[str, str], deadline: Deadline) -> Answer:
-    """Send one POST and read the answer.
+def post(
+    endpoint: Endpoint,
+    body: bytes,
+    headers: Mapping[str, str],
+    deadline: Deadline,
+    *,
+    find: Resolve = resolve,
+    most_body_bytes: int = _MOST_BODY_BYTES,
+) -> Answer:
+    """Send one POST and read the answer; it goes to one of the addresses that `find` answers.
 
     Raises `NotConnected` when nothing was sent, and `NoAnswer` when something was and no status came back.
     """
+    with _connected(endpoint, deadline, find) as connection:
+        return _answer(_exchange(connection, endpoint, "POST", body, headers, deadline), most_body_bytes)
+
+
+def get(endpoint: Endpoint, headers: Mapping[str, str], deadline: Deadline) -> Answer:
+    """Send one GET and read the answer. Raises `NotConnected` and `NoAnswer`."""
+    with _connected(endpoint, deadline, resolve) as connection:
+        return _answer(_exchange(connection, endpoint, "GET", None, headers, deadline), _MOST_BODY_BYTES)
+
+
+@contextlib.contextmanager
+def _connected(endpoint: Endpoint, deadline: Deadline, find: Resolve) -> Iterator[_Connection]:
     if deadline.has_passed:
         raise NotConnected(NO_TIME, "no time was left to send")
-    sock = connect(endpoint.host, endpoint.port, deadline)
+    sock = connect(endpoint.host, endpoint.port, deadline, find)
     with sock, ended_at(sock, deadline):
         if endpoint.scheme == "https":
             sock = secure(sock, endpoint.host)
         with sock:
-            return _exchange(_Connection(endpoint, sock), endpoint, body, headers, deadline)
+            yield _Connection(endpoint, sock)
 
 
 class _Connection(http.client.HTTPConnection):
@@ -132,38 +153,46 @@ def open_connection(endpoint: Endpoint, deadline: Deadline) -> None:
             secure(sock, endpoint.host).close()
 
 
-def retry_after_seconds(answer: Answer, *, otherwise: float | None) -> float | None:
-    """The waiting time that the answer asks for, in seconds; `otherwise` when it names none.
+def retry_after_seconds(answer: Answer, *, otherwise: float | None, most: float = LONGEST_WAIT_SECONDS) -> float | None:
+    """The waiting time that the answer asks for, in seconds, `most` of them; `otherwise` when it names none.
 
     Of several `Retry-After` headers the last counts.
     """
-    asked = seconds_asked_for(answer.header("retry-after"))
+    asked = seconds_asked_for(answer.header("retry-after"), most=most)
     return otherwise if asked is None else asked
 
 
 def _exchange(
-    connection: _Connection, endpoint: Endpoint, body: bytes, headers: Mapping[str, str], deadline: Deadline
-) -> Answer:
+    connection: _Connection,
+    endpoint: Endpoint,
+    method: str,
+    body: bytes | None,
+    headers: Mapping[str, str],
+    deadline: Deadline,
+) -> http.client.HTTPResponse:
     own = {"Host": endpoint.authority, "Connection": "close"}
     if endpoint.authorization:
         own["Authorization"] = endpoint.authorization
     try:
-        connection.request("POST", endpoint.target, body, {**headers, **own})
+        connection.request(method, endpoint.target, body, {**headers, **own})
         connection.send_everything(deadline)
-        response = connection.getresponse()
+        return connection.getresponse()
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise NoAnswer("no_answer", f"{endpoint.host} gave no answer ({explain(error)})") from error
+
+
+def _answer(response: http.client.HTTPResponse, most_bytes: int) -> Answer:
     with response:
-        content, is_whole = _read(response)
+        content, is_whole = _read(response, most_bytes)
         found = {name.lower(): value for name, value in response.getheaders()}
         return Answer(http_status=response.status, headers=found, body=content, is_whole=is_whole)
 
 
-def _read(response: http.client.HTTPResponse) -> tuple[bytes, bool]:
+def _read(response: http.client.HTTPResponse, most_bytes: int) -> tuple[bytes, bool]:
     announced = response.length  # None when the body is chunked or ends with the connection
     try:
-        content = response.read(_MOST_BODY_BYTES + 1)
+        content = response.read(most_bytes + 1)
     except (OSError, http.client.HTTPException, ValueError):
         return b"", False
-    is_whole = len(content) <= _MOST_BODY_BYTES and announced in (None, len(content))
-    return content[:_MOST_BODY_BYTES], is_whole
+    is_whole = len(content) <= most_bytes and announced in (None, len(content))
+    return content[:most_bytes], is_whole

@@ -31,6 +31,11 @@ def find_type(name: str) -> ChannelType | None:
     return None
 
 
+def callback_type() -> ChannelType:
+    """The type of the built-in channel for callbacks, which no other channel can have."""
+    return _offered(import_module("assistance.channels.callback").CHANNEL_TYPE)
+
+
 def _offered(offer: object) -> ChannelType:
     if not isinstance(offer, ChannelType):
         raise TypeError(f"{offer!r} is not a ChannelType")

@@ -124,6 +124,8 @@ class SlackChannel:
 
     def render(self, view: View) -> Rendered:
         """Block Kit and one line of text."""
+        if view.follow_up is not None:
+            return slack_message.render_follow_up(view, view.follow_up)
         return slack_message.render(view)
 
     def send(self, rendered: Rendered, destination: Mapping[str, Any], key: DeliveryKey, deadline: Deadline) -> Outcome:
@@ -138,6 +140,7 @@ class SlackChannel:
                 channel=conversation_id,
                 text=rendered.text,
                 blocks=rendered.content["blocks"],
+                thread_ts=_thread_of(destination),
                 metadata={"event_type": _EVENT_TYPE, "event_payload": _payload(key)},
                 unfurl_links=False,
                 unfurl_media=False,
@@ -151,12 +154,12 @@ class SlackChannel:
         return Delivered(receipt={"channel": data.get("channel", conversation_id), "ts": data["ts"]})
 
     def lookup(self, destination: Mapping[str, Any], key: DeliveryKey, since: datetime, deadline: Deadline) -> Lookup:
-        """Read the conversation's history for a message with this key, newest first, 2,000 messages at most."""
+        """Read the conversation's history, or a thread of it, for a message with this key, 2,000 messages at most."""
         conversation_id = destination.get("channel")
         if not isinstance(conversation_id, str):
             return CannotTell(code="bad_destination", detail="the destination names no Slack conversation")
         try:
-            for message in self._history(conversation_id, since, deadline):
+            for message in self._history(conversation_id, _thread_of(destination), since, deadline):
                 if _carries(message, key):
                     return Found(receipt={"channel": conversation_id, "ts": message.get("ts")})
         except _Refused as refused:
@@ -182,17 +185,21 @@ class SlackChannel:
             problems.append("The Slack token lacks the scope chat:write.")
         return Health(problems=tuple(problems))
 
-    def _history(self, conversation_id: str, since: datetime, deadline: Deadline) -> Iterator[Mapping[str, Any]]:
+    def _history(
+        self, conversation_id: str, thread: str | None, since: datetime, deadline: Deadline
+    ) -> Iterator[Mapping[str, Any]]:
+        method, of_thread = ("conversations_replies", {"ts": thread}) if thread else ("conversations_history", {})
         client = _Client(self._options, deadline)
         cursor: str | None = None
         for _ in range(_MOST_PAGES):
             page = client.call(
-                "conversations_history",
+                method,
                 channel=conversation_id,
                 oldest=f"{since.timestamp() - _CLOCK_MARGIN_SECONDS:.6f}",
                 include_all_metadata=True,
                 limit=_PAGE_SIZE,
                 cursor=cursor,
+                **of_thread,
             )
             messages = page.get("messages")
             if not isinstance(messages, list):
@@ -202,6 +209,15 @@ class SlackChannel:
             if not cursor:
                 return
         raise _HistoryTooLong
+
+
+def _thread_of(destination: Mapping[str, Any]) -> str | None:
+    """The message that a follow-up goes below; none when it was confirmed by hand, or lies in another conversation."""
+    root = destination.get("thread")
+    if not isinstance(root, Mapping) or root.get("channel") != destination.get("channel"):
+        return None
+    ts = root.get("ts")
+    return ts if isinstance(ts, str) else None
 
 
 class _HistoryTooLong(Exception):
@@ -231,7 +247,7 @@ def _is_slack_json(answer: Answer) -> bool:
 
 CHANNEL_TYPE = ChannelType(
     name="slack",
-    capabilities=Capabilities(lookup=True, pace_per_second=_PACE_PER_SECOND),
+    capabilities=Capabilities(lookup=True, follow_ups=True, pace_per_second=_PACE_PER_SECOND),
     options=SlackOptions,
     build=SlackChannel,
 )

@@ -20,7 +20,7 @@ from pydantic import AfterValidator, SecretStr
 from assistance.channels.contract import Capabilities, ChannelType, DeliveryKey, Health, Rendered, View
 from assistance.channels.http import Answer, NoAnswer, open_connection, parse_endpoint, post, retry_after_seconds
 from assistance.channels.options import ChannelOptions, Secret, SecretUrl
-from assistance.channels.text import one_line, title
+from assistance.channels.text import headline, one_line, title
 from assistance.channels.wire import NotConnected
 from assistance.domain.outcome import (
     CannotTell,
@@ -32,11 +32,13 @@ from assistance.domain.outcome import (
     RetryLater,
     Unknown,
 )
+from assistance.runtime import ids
 from assistance.runtime.clock import Deadline, unix_time
 
 EVENT_TYPE = "assistance.requested"
+FOLLOW_UP_TYPE = "assistance.follow_up"
 _SECRET_PREFIX = "whsec_"  # noqa: S105 (the public prefix of every such secret)
-_SHORTEST_SECRET, _LONGEST_SECRET = 24, 64
+_SHORTEST_SECRET, _NEW_SECRET, _LONGEST_SECRET = 24, 32, 64
 _TRY_AGAIN = frozenset({408, 425, 429})
 _CONTENT_REFUSED = frozenset({400, 406, 409, 413, 415, 422})
 _NOBODY_THERE = frozenset({404, 410})
@@ -56,6 +58,11 @@ def signing_key(secret: str) -> bytes:
             f"a signing secret is {_SECRET_PREFIX} followed by base64 of {_SHORTEST_SECRET} to {_LONGEST_SECRET} bytes"
         )
     return key
+
+
+def new_secret() -> str:
+    """A secret that nobody knows yet."""
+    return _SECRET_PREFIX + base64.b64encode(ids.secret_bytes(_NEW_SECRET)).decode()
 
 
 def signature(key: bytes, webhook_id: str, timestamp: int, body: bytes) -> str:
@@ -101,13 +108,23 @@ class WebhookChannel:
             "id": str(request.id),
             "ref": request.ref,
             "topic": request.topic,
+            "title": request.title,
             "description": request.description,
             "priority": str(request.priority),
             "customer": dict(request.customer),
+            "conversation": {**request.conversation, "transcript": list(request.transcript)},
+            "bot": dict(request.bot),
+            "attachments": list(request.attachments),
             "metadata": dict(request.metadata),
             "created_at": created_at,
         }
         text = f"{title(request)}: {one_line(request.description)}"
+        if (added := view.follow_up) is not None:
+            told = {"version": view.event_version, "text": added.text, "from": added.author}
+            return Rendered(
+                text=f"{request.ref} · {headline(added)}: {one_line(added.text)}",
+                content={"type": FOLLOW_UP_TYPE, "timestamp": created_at, "data": {**data, "follow_up": told}},
+            )
         return Rendered(text=text, content={"type": EVENT_TYPE, "timestamp": created_at, "data": data})
 
     def send(self, rendered: Rendered, destination: Mapping[str, Any], key: DeliveryKey, deadline: Deadline) -> Outcome:  # noqa: ARG002 (the URL is a secret and therefore in no destination)
@@ -163,5 +180,8 @@ def _refusal(answer: Answer) -> Outcome:
 
 
 CHANNEL_TYPE = ChannelType(
-    name="webhook", capabilities=Capabilities(for_people=False), options=WebhookOptions, build=WebhookChannel
+    name="webhook",
+    capabilities=Capabilities(follow_ups=True, for_people=False),
+    options=WebhookOptions,
+    build=WebhookChannel,
 )

@@ -11,13 +11,16 @@ import queue
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from assistance.runtime.clock import Deadline
 from assistance.runtime.watchdog import watchdog
 
-_Addresses = list[tuple[Any, ...]]
+#: What `socket.getaddrinfo` answers.
+Addresses = list[tuple[Any, ...]]
+#: Finds the addresses of a host and port by a deadline; raises `NotConnected`.
+Resolve = Callable[[str, int, Deadline], Addresses]
 
 
 class NotConnected(Exception):
@@ -35,12 +38,37 @@ def explain(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def connect(host: str, port: int, deadline: Deadline) -> socket.socket:
-    """A TCP connection to the first address of the host that answers.
+def resolve(host: str, port: int, deadline: Deadline) -> Addresses:
+    """The addresses of a host, asked for in a thread of its own: nothing else can end a look-up that hangs.
+
+    Raises `NotConnected`.
+    """
+    answers: queue.SimpleQueue[Addresses | Exception] = queue.SimpleQueue()
+
+    def look_up() -> None:
+        try:
+            answers.put(list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
+        except (OSError, UnicodeError) as error:
+            answers.put(error)
+
+    with contextlib.suppress(OSError, UnicodeError):
+        return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))
+    threading.Thread(target=look_up, name="look-up", daemon=True).start()
+    try:
+        answer = answers.get(timeout=deadline.remaining())
+    except queue.Empty:
+        raise NotConnected("dns_timeout", f"the name {host} was not resolved in time") from None
+    if isinstance(answer, Exception):
+        raise NotConnected("dns_failed", f"{host}: {explain(answer)}") from answer
+    return answer
+
+
+def connect(host: str, port: int, deadline: Deadline, find: Resolve = resolve) -> socket.socket:
+    """A TCP connection to the first of the addresses found that answers; the name is not looked up a second time.
 
     Raises `NotConnected` when the name is unknown, nobody listens, or the deadline passes.
     """
-    addresses = _resolve(host, port, deadline)
+    addresses = find(host, port, deadline)
     problem = NotConnected("connect_failed", f"{host} has no address")
     for position, (family, kind, protocol, _, address) in enumerate(addresses):
         # An address that swallows packets may not use up the time that the next one needs.
@@ -108,25 +136,3 @@ def peer_has_left(sock: socket.socket) -> bool:
             return False
         except OSError:
             return True
-
-
-def _resolve(host: str, port: int, deadline: Deadline) -> _Addresses:
-    """Look the name up in a thread of its own, because nothing else can end a look-up that hangs."""
-    answers: queue.SimpleQueue[_Addresses | Exception] = queue.SimpleQueue()
-
-    def look_up() -> None:
-        try:
-            answers.put(list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
-        except (OSError, UnicodeError) as error:
-            answers.put(error)
-
-    with contextlib.suppress(OSError, UnicodeError):
-        return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))
-    threading.Thread(target=look_up, name="look-up", daemon=True).start()
-    try:
-        answer = answers.get(timeout=deadline.remaining())
-    except queue.Empty:
-        raise NotConnected("dns_timeout", f"the name {host} was not resolved in time") from None
-    if isinstance(answer, Exception):
-        raise NotConnected("dns_failed", f"{host}: {explain(answer)}") from answer
-    return answer

@@ -1,7 +1,7 @@
 """`assistance up`: everything on one machine, from one command, with all its data in one folder.
 
 PostgreSQL, the sandbox, one worker process and the API are started, watched and stopped together. Nothing listens
-beyond the loopback address.
+beyond the loopback address, unless it is asked to; then it is the API, and for callers with a key.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from assistance.domain.errors import AssistanceError, SettingsError
 from assistance.embedded.ports import free_port, is_free
 from assistance.embedded.postgres import PostgresServer
 from assistance.embedded.supervisor import Child, adopt_orphans, end_orphans
+from assistance.embedded.welcome import asks_for_keys, first_key, key_text, welcome_text
 from assistance.runtime.clock import Backoff, Deadline, sleep
 from assistance.runtime.logs import configure_logs
 from assistance.runtime.signals import stop_on_signals
@@ -35,6 +36,7 @@ from assistance.storage.migrate import migrate
 log = structlog.get_logger()
 
 _HOST = "127.0.0.1"
+_EVERYWHERE = "0.0.0.0"  # noqa: S104 (asked for, and only with keys)
 _READY_SECONDS = 60.0
 #: How long the processes of a run that was killed may take to leave their port.
 _LEAVING_SECONDS = 20.0
@@ -43,9 +45,10 @@ _WATCH_SECONDS = 0.2
 _POLL_SECONDS = 0.05
 _WRONG_SETTINGS = 2  # the exit code with which a child says that it will never start like this
 _SANDBOX_TOKEN = "SANDBOX_SLACK_TOKEN"  # noqa: S105 (the name of a variable)
+_SANDBOX_SECRET = "SANDBOX_CALLBACK_SECRET"  # noqa: S105 (the same)
 
 _SANDBOX_CONFIG = """\
-# Written anew by every `assistance up` that has no ASSISTANCE_CONFIG: the two channels of the sandbox.
+# Written anew by every `assistance up` that has no ASSISTANCE_CONFIG: the channels of the sandbox.
 
 [channels.sales-team]
 type = "slack"
@@ -63,47 +66,47 @@ to = ["pricing@example.com"]
 [topics]
 sales = "sales-team"
 pricing = "pricing-inbox"
-"""
 
-_WELCOME = """
-assistance is running at {url} (data in {folder}; Ctrl-C stops it). Ask for help:
-
-  curl {url}/assistance -H 'Content-Type: application/json' \\
-    -d '{{"topic": "sales", "description": "A customer wants an offer for 40 seats."}}'
-
-  curl {url}/assistance -H 'Content-Type: application/json' \\
-    -d '{{"topic": "pricing", "description": "What does the large plan cost?"}}'
-
-and see it arrive in Slack and in the mailbox: {url}/sandbox
-The other commands (assistance list, show, ledger, …) find this installation after:  . {folder}/env
+[webhooks.sandbox-bot]  # what a bot would be told; a request may also name this URL as its callback_url
+url = "http://{host}:{slack_port}/callbacks"
+secret = "env:{callback_secret}"
 """
 
 
-def run_up(folder: Path, *, port: int | None = None) -> int:
+def run_up(folder: Path, *, port: int | None = None, public: bool = False) -> int:
     """Run everything until SIGINT or SIGTERM; returns the exit code. Call it from the main thread.
 
-    `port` is the API's port, 0 a free one, none the one of the settings. Raises `SettingsError` when a port is taken,
-    the folder cannot be used or belongs to another `assistance up`, or a setting is wrong.
+    `port` is the API's port, 0 a free one, none the one of the settings. `public` lets the API listen on every address
+    of this machine; an installation without a client then gets its first, and its key is shown. Raises `SettingsError`
+    when a port is taken, the folder cannot be used or belongs to another `assistance up`, or a setting is wrong.
     """
     # These two are not for the caller to choose: the database is the embedded one, the broker lives in the worker.
     share_with_children("ASSISTANCE_DATABASE_URL", f"postgresql://{_HOST}/assistance")
     share_with_children("ASSISTANCE_BROKER_URL", MEMORY_BROKER)
     settings = load_settings()
     if settings.http_host not in (_HOST, "localhost"):
-        raise SettingsError(f"ASSISTANCE_HTTP_HOST is {settings.http_host}: `assistance up` listens on {_HOST} only.")
+        raise SettingsError(
+            f"ASSISTANCE_HTTP_HOST is {settings.http_host}: `assistance up` listens on {_HOST} only, or with --public "
+            "everywhere."
+        )
+    host = _EVERYWHERE if public else _HOST
     log_format = settings.log_format if "log_format" in settings.model_fields_set else "console"
     configure_logs("up", level=settings.log_level, fmt=log_format)
     stop = stop_on_signals()
     adopt_orphans()
     folder = folder.absolute()
     with _own_folder(folder) as was_killed:
-        port = _http_port(settings.http_port if port is None else port, was_killed=was_killed)
+        port = _http_port(settings.http_port if port is None else port, host, was_killed=was_killed)
         postgres = PostgresServer(folder / "postgres")
         try:
             postgres.start()
             migrate(postgres.url)
-            children = _children(settings, folder, port, postgres.url, log_format)
-            return _run(children, postgres, f"http://{_HOST}:{port}", folder, stop)
+            if public and (key := first_key(postgres.url)):
+                click.echo(key_text(key))
+            url = f"http://{_HOST}:{port}"
+            welcome = welcome_text(url, folder, public=public, with_key=asks_for_keys(postgres.url))
+            children = _children(settings, folder, f"{host}:{port}", postgres.url, log_format)
+            return _run(children, postgres, url, welcome, stop)
         finally:
             postgres.stop()
 
@@ -121,14 +124,14 @@ class _Children:
         return [child.pid for child in self.all]
 
 
-def _run(children: _Children, postgres: PostgresServer, url: str, folder: Path, stop: threading.Event) -> int:
+def _run(children: _Children, postgres: PostgresServer, url: str, welcome: str, stop: threading.Event) -> int:
     try:
         for child in reversed(children.all):
             child.start()
         code = _wait_until_ready(children, url, stop)
         if code is not None:
             return code
-        click.echo(_WELCOME.format(url=url, folder=folder))
+        click.echo(welcome)
         _watch(children, postgres, stop)
         return 0
     finally:
@@ -179,24 +182,32 @@ def _watch(children: _Children, postgres: PostgresServer, stop: threading.Event)
                 children.worker.start()
 
 
-def _children(settings: Settings, folder: Path, port: int, database_url: str, log_format: str) -> _Children:
+def _children(settings: Settings, folder: Path, address: str, database_url: str, log_format: str) -> _Children:
+    http_host, _, http_port = address.partition(":")
     slack_port, smtp_port = free_port(), free_port()
     config = settings.config
     if config is None:
         config = folder / "sandbox.toml"
-        text = _SANDBOX_CONFIG.format(token=_SANDBOX_TOKEN, host=_HOST, slack_port=slack_port, smtp_port=smtp_port)
+        text = _SANDBOX_CONFIG.format(
+            token=_SANDBOX_TOKEN,
+            callback_secret=_SANDBOX_SECRET,
+            host=_HOST,
+            slack_port=slack_port,
+            smtp_port=smtp_port,
+        )
         config.write_text(text, encoding="utf-8")
     sandbox_url = f"http://{_HOST}:{slack_port}"
     environment = environment_with(
         database_url=database_url,
         broker_url=MEMORY_BROKER,
         config=config.absolute(),
-        http_host=_HOST,
-        http_port=port,
+        http_host=http_host,
+        http_port=http_port,
         sandbox_url=sandbox_url,
         log_format=log_format,
     )
     environment[_SANDBOX_TOKEN] = "xoxb-sandbox"
+    environment[_SANDBOX_SECRET] = "whsec_c2FuZGJveC1jYWxsYmFjay1zZWNyZXQhISE="
     _write_env(folder / "env", environment)
     python = (sys.executable, "-m")
     places = ["--slack-port", str(slack_port), "--smtp-port", str(smtp_port), "--folder", str(folder / "sandbox")]
@@ -211,7 +222,7 @@ def _children(settings: Settings, folder: Path, port: int, database_url: str, lo
 
 def _write_env(path: Path, environment: Mapping[str, str]) -> None:
     """What a shell has to read before other commands can look at this installation; it holds the password."""
-    names = ("ASSISTANCE_DATABASE_URL", "ASSISTANCE_BROKER_URL", "ASSISTANCE_CONFIG", _SANDBOX_TOKEN)
+    names = ("ASSISTANCE_DATABASE_URL", "ASSISTANCE_BROKER_URL", "ASSISTANCE_CONFIG", _SANDBOX_TOKEN, _SANDBOX_SECRET)
     path.touch(mode=0o600)
     lines = [f"export {name}={shlex.quote(environment[name])}\n" for name in names]
     path.write_text("".join(lines), encoding="utf-8")
@@ -249,7 +260,7 @@ def _rewrite(descriptor: int, text: str) -> None:
     os.pwrite(descriptor, text.encode(), 0)
 
 
-def _http_port(port: int, *, was_killed: bool) -> int:
+def _http_port(port: int, host: str, *, was_killed: bool) -> int:
     """The port for the API; one that only a killed run still holds is waited for.
 
     Raises `SettingsError` when it is taken or not ours to take.
@@ -258,7 +269,7 @@ def _http_port(port: int, *, was_killed: bool) -> int:
         return free_port()
     deadline = Deadline.after(_LEAVING_SECONDS if was_killed else 0)
     try:
-        while not is_free(port):
+        while not is_free(port, host):
             if deadline.has_passed:
                 raise SettingsError(f"Port {port} is in use: stop what listens there, or name another with --port.")
             sleep(_POLL_SECONDS)

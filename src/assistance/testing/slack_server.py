@@ -60,18 +60,23 @@ class FakeSlack(FakeHttpServer):
         if arguments.get("channel") != self.conversation_id:
             return {"ok": False, "error": "channel_not_found"}
         if method == "chat.postMessage":
-            kept = ("text", "blocks", "metadata")
+            kept = ("text", "blocks", "metadata", "thread_ts")
             entry = self.post(**{name: arguments[name] for name in kept if name in arguments})
             return {"ok": True, "channel": self.conversation_id, "ts": entry["ts"], "message": entry}
-        if method == "conversations.history":
-            return self._history(arguments)
+        if method in ("conversations.history", "conversations.replies"):
+            return self._history(arguments, thread=arguments.get("ts") if method.endswith("replies") else None)
         return {"ok": False, "error": "unknown_method"}
 
-    def _history(self, arguments: dict[str, Any]) -> dict[str, Any]:
+    def _history(self, arguments: dict[str, Any], *, thread: str | None) -> dict[str, Any]:
+        """The conversation without the replies in threads, or one thread."""
         if "history" not in self.scopes:
             return {"ok": False, "error": "missing_scope"}
         oldest = float(arguments.get("oldest", 0))
-        found = [message for message in reversed(self.messages) if float(message["ts"]) > oldest]
+        found = [
+            message
+            for message in reversed(self.messages)
+            if message.get("thread_ts") == thread and float(message["ts"]) > oldest
+        ]
         if arguments.get("include_all_metadata") not in ("1", "true", True):
             found = [{name: message[name] for name in message if name != "metadata"} for message in found]
         start = int(arguments.get("cursor") or 0)

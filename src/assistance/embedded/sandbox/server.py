@@ -124,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif url.path.startswith(_API):
             self._call(url.path.removeprefix(_API), url.query)
         else:
-            self._answer(404, {"error": "The sandbox has /api/, /messages, /control and /livez."})
+            self._answer(404, {"error": "The sandbox has /api/, /callbacks, /messages, /control and /livez."})
 
     def do_POST(self) -> None:
         url = urlsplit(self.path)
@@ -132,9 +132,28 @@ class _Handler(BaseHTTPRequestHandler):
             self._call(url.path.removeprefix(_API), url.query)
         elif url.path == "/control":
             self._control()
+        elif url.path == "/callbacks":
+            self._take_callback()
         else:
             self.close_connection = True
-            self._answer(404, {"error": "The sandbox has /api/, /messages, /control and /livez."})
+            self._answer(404, {"error": "The sandbox has /api/, /callbacks, /messages, /control and /livez."})
+
+    def _take_callback(self) -> None:
+        """What a bot's server does first with a callback: keep it, and say yes only then."""
+        try:
+            callback = {
+                "webhook_id": self.headers.get("webhook-id", ""),
+                "signature": self.headers.get("webhook-signature", ""),
+                "body": json.loads(self._body()),
+            }
+            self.store.add_callback(callback)
+        except (_BadRequest, ValueError, RecursionError) as error:
+            self._answer(400, {"error": str(error)})
+        except OSError as error:
+            log.warning("sandbox.disk_refused", reason=error.strerror)
+            self._answer(503, {"error": "The disk refused."})
+        else:
+            self._answer(200, {"ok": True})
 
     def _control(self) -> None:
         try:

@@ -45,6 +45,7 @@ class SlackApi:
             "chat.postMessage": (self._post, True),
             "chat.update": (self._update, True),
             "conversations.history": (self._history, False),
+            "conversations.replies": (self._replies, False),
         }
 
     def _auth_test(self, _arguments: Arguments) -> dict[str, Any]:
@@ -71,7 +72,20 @@ class SlackApi:
         return {"channel": conversation, "ts": kept["ts"], "text": kept["text"], "message": _shown(kept)}
 
     def _history(self, arguments: Arguments) -> dict[str, Any]:
+        """The conversation without what stands in threads only."""
         messages = self._store.conversation(self._conversation(arguments))
+        return self._page(arguments, [message for message in messages if not message.get("thread_ts")])
+
+    def _replies(self, arguments: Arguments) -> dict[str, Any]:
+        """One thread; the sandbox gives the newest first here too."""
+        messages = self._store.conversation(self._conversation(arguments))
+        root = str(arguments.get("ts"))
+        thread = [message for message in messages if root in (message["ts"], message.get("thread_ts"))]
+        if not thread:
+            raise Refused("thread_not_found")
+        return self._page(arguments, thread)
+
+    def _page(self, arguments: Arguments, messages: list[dict[str, Any]]) -> dict[str, Any]:
         inclusive = _is_true(arguments.get("inclusive"))
         oldest, latest = _ts(arguments, "oldest"), _ts(arguments, "latest")
         before = _read_cursor(arguments.get("cursor"))
@@ -115,7 +129,11 @@ def _message(arguments: Arguments) -> dict[str, Any]:
         and isinstance(metadata.get("event_payload"), dict)
     ):
         raise Refused("invalid_metadata_schema")
-    return {"text": text, "blocks": _checked_blocks(blocks), "metadata": metadata}
+    thread = arguments.get("thread_ts")
+    if thread is not None and not _TS.fullmatch(str(thread)):
+        raise Refused("invalid_thread_ts")
+    in_thread = {} if thread is None else {"thread_ts": str(thread)}
+    return {"text": text, "blocks": _checked_blocks(blocks), "metadata": metadata, **in_thread}
 
 
 def _checked_blocks(blocks: Any) -> list[dict[str, Any]]:
@@ -152,6 +170,8 @@ def _shown(message: dict[str, Any], *, with_metadata: bool = False) -> dict[str,
         "text": message["text"],
         "blocks": message["blocks"],
     }
+    if message.get("thread_ts"):
+        shown["thread_ts"] = message["thread_ts"]
     if with_metadata and message["metadata"] is not None:
         shown["metadata"] = message["metadata"]
     return shown

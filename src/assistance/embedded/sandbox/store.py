@@ -27,6 +27,7 @@ _KEPT_BYTES = 64 * 1024 * 1024
 SLACK = "slack"
 SLACK_UPDATE = "slack_update"
 MAIL = "mail"
+CALLBACK = "callback"
 
 
 class Store:
@@ -74,6 +75,11 @@ class Store:
         with self._lock:
             return self._append({"kind": MAIL, **mail})
 
+    def add_callback(self, callback: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep what a bot's server would have got. Raises `OSError` when the disk refuses."""
+        with self._lock:
+            return self._append({"kind": CALLBACK, **callback})
+
     def conversation(self, name: str) -> list[dict[str, Any]]:
         """The remembered messages of a conversation, newest first."""
         with self._lock:
@@ -84,16 +90,18 @@ class Store:
             ]
 
     def newest(self, limit: int) -> dict[str, Any]:
-        """The newest `limit` mails, and as many messages of each conversation, newest first."""
+        """The newest `limit` mails and callbacks, and as many messages of each conversation, newest first."""
         conversations: dict[str, list[dict[str, Any]]] = {}
-        mails: list[dict[str, Any]] = []
+        others: dict[str, list[dict[str, Any]]] = {MAIL: [], CALLBACK: []}
         with self._lock:
             records = [record for record, _ in reversed(self._records.values())]
         for record in records:
-            kept = mails if record["kind"] == MAIL else conversations.setdefault(record["conversation"], [])
+            kept = others.get(record["kind"])
+            if kept is None:
+                kept = conversations.setdefault(record["conversation"], [])
             if len(kept) < limit:
                 kept.append(record)
-        return {"slack": conversations, "mails": mails}
+        return {"slack": conversations, "mails": others[MAIL], "callbacks": others[CALLBACK]}
 
     def close(self) -> None:
         """Give the folder back; may be called twice."""

@@ -1,16 +1,20 @@
-"""What a message says first when it is not an ordinary one."""
+"""What a channel type makes its message of, and what the message says first when it is not an ordinary one."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
 
-from assistance.consumer.notices import notices_of
-from assistance.deliveries.claim import Lease, ToSend
+from assistance.channels.contract import Capabilities, FollowUp
+from assistance.consumer.view import notices_of, view_of
+from assistance.deliveries.follow_ups import Told
+from assistance.deliveries.lease import Lease, ToSend
+from assistance.domain.event import EventType
 from assistance.domain.hint import Hint
-from assistance.domain.request import AssistanceRequest
+from assistance.domain.request import AssistanceRequest, Author
 
 ID = UUID(int=7)
 
@@ -60,3 +64,35 @@ def test_what_may_repeat_is_said_before_what_is_a_fallback() -> None:
     repeats, fallback = notices_of(claimed("sales-team", may_repeat=True))
     assert repeats.startswith("May repeat A-7F3K9Q")
     assert fallback.startswith("Sent here because sales-team")
+
+
+ADDED = Told(
+    event=EventType.FOLLOW_UP,
+    data={"text": "Again.", "from": "customer"},
+    at=datetime(2026, 3, 4, 12, 9, tzinfo=UTC),
+    late_seconds=0.0,
+    thread={"ts": "1.2"},
+)
+
+
+def test_a_type_that_knows_follow_ups_gets_them_as_such() -> None:
+    view = view_of(replace(claimed(), told=ADDED), Capabilities(follow_ups=True))
+    assert view.follow_up == FollowUp(text="Again.", author=Author.CUSTOMER, under=True)
+    assert view.request.description == "Help."
+
+
+def test_any_other_type_shows_what_was_added_and_not_the_request_again() -> None:
+    view = view_of(replace(claimed(), told=ADDED), Capabilities())
+    assert view.follow_up is None
+    assert view.request.description == "Again."
+    assert view.notices == ("The customer adds to A-7F3K9Q:",)
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [({}, "The bot cancelled this request."), ({"reason": "found it"}, "The bot cancelled this request: found it")],
+)
+def test_the_end_of_a_request_is_told_with_its_reason(data: dict[str, str], text: str) -> None:
+    cancelled = replace(ADDED, event=EventType.CANCELLED, data=data, thread=None)
+    view = view_of(replace(claimed(), told=cancelled), Capabilities(follow_ups=True))
+    assert view.follow_up == FollowUp(text=text, author=None, under=False)
