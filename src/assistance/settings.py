@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -22,10 +22,17 @@ MEMORY_BROKER = "memory:"
 Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
 
 
-class Settings(BaseSettings):
-    """Every setting with its default; names are the variables' names without the prefix, in lower case."""
+class CallerSettings(BaseSettings):
+    """What a command needs that calls the API as a bot does."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", hide_input_in_errors=True, frozen=True)
+
+    url: str = "http://127.0.0.1:8080"
+    key: SecretStr | None = Field(default=None, description="An API key.")
+
+
+class Settings(CallerSettings):
+    """Every setting with its default; names are the variables' names without the prefix, in lower case."""
 
     database_url: SecretStr = Field(description="PostgreSQL URL; several hosts may be named, separated by commas.")
     broker_url: SecretStr = Field(description="amqp://… or amqps://…; several hosts may be named.")
@@ -45,6 +52,8 @@ class Settings(BaseSettings):
     request_deadline_seconds: Seconds = 5
     workers_per_channel: Annotated[int, Field(ge=1, le=256)] = 8
     outbox_limit: Annotated[int, Field(ge=1)] = 1_000_000
+    client_rate_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 600
+    client_open_requests: Annotated[int, Field(ge=1)] = 10_000
     # At least as long as idempotency keys, which go with their request.
     keep_requests_days: Annotated[int, Field(ge=7)] = Field(default=90, description="counted from their end")
     keep_attempts_days: Annotated[int, Field(ge=1)] = 30
@@ -53,14 +62,26 @@ class Settings(BaseSettings):
     sentry_dsn: SecretStr | None = Field(default=None, description="Reports crashes; needs the extra `sentry`.")
 
 
+Read = TypeVar("Read", bound=CallerSettings)
+
+
 def load_settings() -> Settings:
     """Read the environment.
 
     Raises `SettingsError`, with one sentence for every variable that is missing, wrong or unknown.
     """
+    return _load(Settings)
+
+
+def load_caller_settings() -> CallerSettings:
+    """Read what a command needs that only calls the API. Raises `SettingsError`."""
+    return _load(CallerSettings)
+
+
+def _load(kind: type[Read]) -> Read:
     problems = [_unknown(name) for name in sorted(os.environ) if _is_unknown(name)]
     try:
-        settings = Settings()
+        settings = kind()
     except ValidationError as error:
         problems += [_explain(str(item["loc"][0]), item["msg"], item["type"]) for item in error.errors()]
     if problems:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import structlog
 
+from assistance.bootstrap.callers import check_address, open_issuers
 from assistance.bootstrap.parts import configuration_of, open_database
+from assistance.bootstrap.sources import open_sources
 from assistance.domain.errors import BrokerUnavailable, DatabaseUnavailable, SchemaMismatch
 from assistance.settings import MEMORY_BROKER, Settings
 from assistance.storage.database import Database
@@ -13,16 +15,21 @@ log = structlog.get_logger()
 
 
 def check_start(settings: Settings) -> None:
-    """What the API proves before it listens: a right configuration file, and no foreign schema.
+    """What the API proves before it listens.
 
+    A right configuration file, the secrets of its sources and issuers, no foreign schema, and that nobody reaches it
+    from elsewhere while it asks nobody who he is.
     A database that is away is no reason to stay away: it answers 503 until it returns. Raises `SettingsError` and
     `SchemaMismatch`.
     """
-    configuration_of(settings)
+    configuration = configuration_of(settings)
+    open_sources(configuration)
+    open_issuers(configuration)
     broker_check(settings)
     database = open_database(settings, "api", pool_size=1, deadline_seconds=5)
     try:
         database.check()
+        check_address(settings, configuration, database)
     except DatabaseUnavailable as error:
         log.warning("api.starting_without_database", reason=str(error))
     finally:

@@ -11,7 +11,18 @@ import sys
 import click
 
 from assistance import __version__
-from assistance.cli import channels, dead_letters, deliveries, drill, looking, processes, unknown
+from assistance.cli import (
+    calling,
+    channels,
+    clients,
+    customers,
+    dead_letters,
+    deliveries,
+    drill,
+    looking,
+    processes,
+    unknown,
+)
 from assistance.domain.errors import AssistanceError, SchemaMismatch, SettingsError
 
 
@@ -21,7 +32,7 @@ def cli() -> None:
     """The one place between a bot and the people behind it."""
 
 
-for module in (processes, looking, channels, dead_letters, deliveries, unknown, drill):
+for module in (processes, calling, looking, channels, clients, customers, dead_letters, deliveries, unknown, drill):
     for command in module.COMMANDS:
         cli.add_command(command)
 

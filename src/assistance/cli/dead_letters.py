@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
+
 import click
 
 from assistance.cli.asking import database_of, operator, readable, show_json, show_table
+
+if TYPE_CHECKING:
+    from assistance.settings import Settings
+    from assistance.storage.database import Database
 
 _LETTER_ID = click.IntRange(1, 2**63 - 1)
 
@@ -67,8 +74,7 @@ def replay(
 ) -> None:
     """Send dead letters again: by ID, by channel, by reason, or --all."""
     from assistance.deadletters.letters import find_letters
-    from assistance.deliveries.replay import replay as replay_one
-    from assistance.domain.errors import NotReplayable
+    from assistance.domain.errors import NotReplayable, OutboxFull, QuotaExceeded
     from assistance.settings import load_settings
 
     if bool(ids) + bool(channel or reason) + everything != 1:
@@ -82,25 +88,42 @@ def replay(
             click.echo(f"{len(ids)} dead letters would be replayed.")
             return
         refused = 0
+        replay_one = _replayer(settings, database, ids)
         with click.progressbar(ids, label="replaying") as letters:
             for position, letter_id in enumerate(letters):
                 # Each gets its own due time: the channel is spared even when this command is done long before.
                 try:
-                    database.run(
-                        lambda connection, letter=letter_id, at=position / rate: replay_one(  # type: ignore[misc]  # mypy cannot infer a lambda with defaults
-                            connection,
-                            letter,
-                            actor=operator(),
-                            check_after=settings.check_after_seconds,
-                            delay_seconds=at,
-                        )
-                    )
-                except NotReplayable as error:
+                    replay_one(letter_id, position / rate)
+                except (NotReplayable, OutboxFull, QuotaExceeded) as error:
                     refused += 1
                     click.echo(f"\n{error}", err=True)
     click.echo(f"{len(ids) - refused} dead letters replayed.")
     if refused:
         raise SystemExit(1)
+
+
+def _replayer(settings: Settings, database: Database, ids: Collection[int]) -> Callable[[int, float], None]:
+    """What replays one of these letters, so many seconds from now; a message of a signed source is mapped at once."""
+    from assistance.bootstrap.sources import letter_replay
+    from assistance.deadletters.letters import letters_of_sources
+    from assistance.deliveries.replay import replay as replay_delivery
+
+    actor, check_after = operator(), settings.check_after_seconds
+    with database.transaction() as connection:
+        of_sources = letters_of_sources(connection, ids)
+    mapping = letter_replay(settings, database) if of_sources else None
+
+    def replay_one(letter_id: int, delay: float) -> None:
+        if mapping and letter_id in of_sources:
+            mapping.replay(letter_id, actor=actor)
+            return
+        database.run(
+            lambda connection: replay_delivery(
+                connection, letter_id, actor=actor, check_after=check_after, delay_seconds=delay
+            )
+        )
+
+    return replay_one
 
 
 @dead_letters.command()

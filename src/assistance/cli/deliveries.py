@@ -31,11 +31,12 @@ def reroute(
     from assistance.configuration import fold_topic
     from assistance.deliveries.reroute import Reroute, survey
     from assistance.deliveries.reroute import reroute as move
+    from assistance.domain.delivery import CALLBACKS
     from assistance.domain.errors import SettingsError
     from assistance.settings import load_settings
 
     settings = load_settings()
-    if target not in configuration_of(settings).channels:
+    if target not in configuration_of(settings).channels or target == CALLBACKS:
         raise SettingsError(f"Channel {target!r} is not in the configuration file.")
     if source == target:
         raise click.UsageError("--from and --to name the same channel.")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from assistance.cli.asking import database_of, show_json, show_table
+from assistance.cli.calling import call
 
 if TYPE_CHECKING:
     from assistance.client import Client
@@ -66,13 +67,8 @@ class Bot:
         """Where a request is."""
         return self._try(lambda client: client.look(request_id))
 
-    def _try(self, call: Callable[[Client], Result]) -> Result:
-        from assistance.client import Client, Failed
-
-        try:
-            return call(Client(self._url, patience_seconds=self._deadline.remaining()))
-        except (Failed, ValueError) as error:
-            raise click.ClickException(str(error)) from error
+    def _try(self, make: Callable[[Client], Result]) -> Result:
+        return call(self._url, make, self._deadline.remaining())
 
 
 @click.command()

@@ -9,35 +9,23 @@ from typing import Any
 import click
 
 from assistance.cli.asking import database_of, readable, show_json, show_table
+from assistance.cli.calling import show_from_afar, where
 from assistance.cli.channels import sentences_about
 
-#: A person waits: who is in no hurry calls again.
-_PATIENCE_SECONDS = 10.0
 _as_json = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
 
 
 @click.command()
-@click.argument("topic")
-@click.argument("description")
-@click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="Where the API is.")
-def send(topic: str, description: str, url: str) -> None:
-    """Ask for assistance, as a bot would."""
-    from assistance.client import Client, Failed
-
-    try:
-        accepted = Client(url, patience_seconds=_PATIENCE_SECONDS).ask(topic, description)
-    except (Failed, ValueError) as error:
-        raise click.ClickException(str(error)) from error
-    click.echo(f"{accepted.ref} accepted: {accepted.url}")
-
-
-@click.command()
 @click.argument("ref_or_id")
-def show(ref_or_id: str) -> None:
-    """Tell the story of one request."""
-    from assistance.settings import load_settings
+@where
+def show(ref_or_id: str, url: str | None) -> None:
+    """Tell the story of one request; from the API, which takes ids only, if no database is named."""
+    from assistance.settings import load_settings, names_a_database
     from assistance.status.query import identify, story_of
 
+    if url is not None or not names_a_database():
+        show_from_afar(url, ref_or_id)
+        return
     with database_of(load_settings()) as database, database.transaction() as connection:
         request_id = identify(connection, ref_or_id)
         if request_id is None:
@@ -136,6 +124,8 @@ def routes() -> None:
 @routes.command()
 def check() -> None:
     """Check the whole file, options and secrets of every channel included."""
+    from assistance.domain.delivery import CALLBACKS
+
     configuration = _configuration()
     mistakes = _mistakes_in_channels(configuration)
     for mistake in mistakes:
@@ -143,7 +133,8 @@ def check() -> None:
     if not mistakes:
         in_steps = sum(len(route.steps) > 1 for route in configuration.topics.values())
         topics = f"{len(configuration.topics)} topics" + (f" ({in_steps} with a fallback)" if in_steps else "")
-        click.echo(f"{topics}, {len(configuration.channels)} channels: no mistakes.")
+        channels = sum(name != CALLBACKS for name in configuration.channels)
+        click.echo(f"{topics}, {channels} channels: no mistakes.")
     sys.exit(2 if mistakes else 0)
 
 
@@ -247,4 +238,4 @@ def _error_of(delivery: Any) -> str | None:
     return f"{delivery.last_error_code}: {delivery.last_error_detail}"
 
 
-COMMANDS = (send, show, list_, ledger, routes, doctor)
+COMMANDS = (show, list_, ledger, routes, doctor)

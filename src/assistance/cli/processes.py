@@ -22,11 +22,12 @@ def _stopping_is_fine() -> Iterator[None]:
 @click.command()
 @click.option("--folder", type=click.Path(path_type=Path), default=".assistance", help="Where everything is kept.")
 @click.option("--port", type=click.IntRange(0, 65535), default=None, help="HTTP port (default 8080).")
-def up(folder: Path, port: int | None) -> None:
+@click.option("--public", is_flag=True, help="Listen on every address of this machine, for callers with a key.")
+def up(folder: Path, port: int | None, public: bool) -> None:
     """Run everything on this machine: database, API, workers and sandbox."""
     from assistance.embedded.up import run_up
 
-    sys.exit(run_up(folder, port=port))
+    sys.exit(run_up(folder, port=port, public=public))
 
 
 @click.command(hidden=True)

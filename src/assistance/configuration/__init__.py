@@ -4,8 +4,25 @@ It is data: adding a second Slack channel or another inbox touches nothing else.
 whole, with one sentence for each mistake.
 """
 
-from assistance.configuration.model import ChannelSettings, Configuration, fold_topic
+from assistance.configuration.model import (
+    ChannelSettings,
+    Configuration,
+    IssuerSettings,
+    SourceSettings,
+    WebhookSettings,
+    fold_topic,
+)
 from assistance.configuration.reader import load_configuration
 from assistance.configuration.values import parse_duration, parse_rate
 
-__all__ = ["ChannelSettings", "Configuration", "fold_topic", "load_configuration", "parse_duration", "parse_rate"]
+__all__ = [
+    "ChannelSettings",
+    "Configuration",
+    "IssuerSettings",
+    "SourceSettings",
+    "WebhookSettings",
+    "fold_topic",
+    "load_configuration",
+    "parse_duration",
+    "parse_rate",
+]

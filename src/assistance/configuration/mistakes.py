@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard
+from typing import Any
 
 from assistance.configuration.values import did_you_mean
 
@@ -27,7 +27,7 @@ class Mistakes:
             self.tell(where, str(error))
             return None
 
-    def is_table(self, where: str, value: object) -> TypeGuard[dict[str, Any]]:
+    def is_table(self, where: str, value: object) -> bool:
         """Whether the value is a table; told once if it is not."""
         if not isinstance(value, dict) and f"{where} is not a table." not in self.sentences:
             self.tell(where, "is not a table")

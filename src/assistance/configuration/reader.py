@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from assistance.channels.registry import find_type, known_types
+from assistance.channels.registry import callback_type, find_type, known_types
+from assistance.configuration.issuers import IssuerReader
 from assistance.configuration.mistakes import Mistakes
 from assistance.configuration.model import ChannelSettings, Configuration
+from assistance.configuration.sources import SourceReader
 from assistance.configuration.topics import TopicReader
 from assistance.configuration.values import (
+    NAME,
     count,
     did_you_mean,
     durations,
@@ -24,12 +26,13 @@ from assistance.configuration.values import (
     parse_rate,
     positive_duration,
 )
+from assistance.configuration.webhooks import callback_options, read_webhooks
+from assistance.domain.delivery import CALLBACKS
 from assistance.domain.errors import SettingsError
-from assistance.resilience.retry_schedule import HUMAN, RetrySchedule
+from assistance.resilience.retry_schedule import CALLBACK, HUMAN, RetrySchedule
 
-_CHANNEL_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
-_RESERVED_NAMES = frozenset({"dlq", "dlx"})
-_TABLES = ("channels", "topics", "retry")
+_RESERVED_NAMES = frozenset({"dlq", "dlx", CALLBACKS})
+_TABLES = ("channels", "topics", "retry", "sources", "webhooks", "issuers")
 _COMMON_KEYS = ("type", "timeout", "retry", "settle", "looks", "on_unknown", "pace", "probe_after")
 _RETRY_KEYS = ("delays", "give_up_after", "jitter")
 
@@ -67,19 +70,32 @@ class _Reader:
         schedules = {"human": HUMAN} | {n: self._schedule(n, t) for n, t in self._tables("retry").items()}
         named = self._tables("channels")
         found = [self._channel(name, table, schedules) for name, table in named.items()]
-        channels = {channel.name: channel for channel in found if channel}
+        webhook_tables = self._tables("webhooks")
+        callbacks = ChannelSettings(
+            name=CALLBACKS, type=callback_type(), options=callback_options(webhook_tables), retry=CALLBACK
+        )
+        channels = {channel.name: channel for channel in (*found, callbacks) if channel}
         topics = TopicReader(set(named), self.mistakes).read(self._table("topics"))
+        sources = SourceReader(topics, self.mistakes).read(self._tables("sources"))
         if not self.mistakes.sentences and not topics:
             self.mistakes.tell("[topics]", 'names no topic; write for example sales = "sales-team"')
-        return Configuration(channels=channels, topics=topics, digest=f"sha256:{digest}")
+        return Configuration(
+            channels=channels,
+            topics=topics,
+            sources=sources,
+            issuers=IssuerReader(self.mistakes).read(self._tables("issuers")),
+            webhooks=read_webhooks(webhook_tables, self.mistakes),
+            digest=f"sha256:{digest}",
+        )
 
     def _channel(
         self, name: str, table: Mapping[str, Any], schedules: Mapping[str, RetrySchedule]
     ) -> ChannelSettings | None:
         where, value = f"[channels.{name}]", self.mistakes.value
-        if not _CHANNEL_NAME.fullmatch(name) or name in _RESERVED_NAMES:
+        if not NAME.fullmatch(name) or name in _RESERVED_NAMES:
             self.mistakes.tell(
-                where, "is not a channel name: a-z, 0-9 and -, starting with a letter, at most 40; not dlq or dlx"
+                where,
+                "is not a channel name: a-z, 0-9 and -, starting with a letter, at most 40; not callbacks, dlq or dlx",
             )
             return None
         kind = table.get("type")

@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Mapping
 from assistance.domain.delivery import OnUnknown
 from assistance.resilience.retry_schedule import RetrySchedule
 
+#: Names of channels and sources.
+NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)/(s|m|h)")
 #: Instants that lie this far ahead or behind are still dates, for Python and for PostgreSQL.
@@ -99,5 +101,5 @@ def one_of(schedules: Mapping[str, RetrySchedule]) -> Callable[[object], RetrySc
 def did_you_mean(written: object, allowed: Collection[str]) -> str:
     """What was probably meant, and all that is allowed."""
     near = difflib.get_close_matches(str(written), allowed, n=1)
-    suggestion = f"; did you mean {near[0]!r}?" if near else ""
+    suggestion = f"; did you mean {str(near[0])!r}?" if near else ""
     return f"{suggestion} (allowed: {', '.join(sorted(allowed)) or 'none'})"
