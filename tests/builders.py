@@ -23,14 +23,17 @@ from assistance.consumer.deliver import Deliverer, Times
 from assistance.consumer.gate import Gate
 from assistance.consumer.watch import Watch, Watched
 from assistance.deadletters.recorder import Recorder
-from assistance.deliveries.claim import Claim, Lease, claim
+from assistance.deliveries.claim import claim
+from assistance.deliveries.lease import Claim, Lease
 from assistance.deliveries.settle import Policy, Settlement, Standing, settle_look, settle_send
 from assistance.deliveries.transition import Concluded, conclude, hint_for
 from assistance.domain.answers import Accepted, IdempotencyKey
+from assistance.domain.delivery import Purpose
 from assistance.domain.hint import Hint
 from assistance.domain.outcome import CannotTell, Delivered, Lookup, Outcome
-from assistance.domain.request import Submission
+from assistance.domain.request import Author, Submission
 from assistance.domain.route import Route
+from assistance.intake.acts import Acts
 from assistance.intake.submit import Intake
 from assistance.relay.publish import Relay
 from assistance.resilience.retry_schedule import RetrySchedule
@@ -137,6 +140,7 @@ class World:
         *,
         retry: RetrySchedule = AT_ONCE,
         outbox_limit: int = 1_000_000,
+        client_open_requests: int = 10_000,
         deadline_seconds: float = 20.0,
     ) -> None:
         self.url = url
@@ -149,7 +153,10 @@ class World:
             wake_relay=self._count_wake_up,
             check_after_seconds=CHECK_AFTER,
             outbox_limit=outbox_limit,
+            client_open_requests=client_open_requests,
         )
+
+        self.acts = Acts(self.database, wake_relay=self._count_wake_up, check_after_seconds=CHECK_AFTER)
 
     def _count_wake_up(self) -> None:
         self.wake_ups += 1
@@ -157,9 +164,19 @@ class World:
     def close(self) -> None:
         self.database.close()
 
-    def submit(self, topic: str = "help", key: IdempotencyKey | None = None) -> Accepted:
-        submission = Submission(topic=topic, description="The printer is on fire.")
+    def submit(self, topic: str = "help", key: IdempotencyKey | None = None, **said: Any) -> Accepted:
+        submission = Submission(topic=topic, **{"description": "The printer is on fire.", **said})
         return self.intake.submit(submission, key, Deadline.after(20), client="")
+
+    def add(self, request_id: UUID, text: str, author: Author = Author.BOT, key: IdempotencyKey | None = None) -> Any:
+        return self.acts.add(request_id, text, author, key, Deadline.after(20), client="")
+
+    def cancel(self, request_id: UUID, reason: str | None = None) -> bool:
+        return self.acts.cancel(request_id, reason, Deadline.after(20), client="")
+
+    def event_types(self, request_id: UUID) -> list[str]:
+        rows = self.rows("SELECT type FROM events WHERE request_id = :id ORDER BY version", id=request_id)
+        return [row.type.removeprefix("assistance.") for row in rows]
 
     def execute(self, statement: str, **values: Any) -> int:
         with self.database.transaction() as connection:
@@ -178,8 +195,8 @@ class World:
 
     def delivery(self, request_id: UUID, channel: str = "people") -> Row[Any]:
         with self.database.transaction() as connection:
-            of_channel = deliveries.c.channel == channel
-            return connection.execute(select(deliveries).where(deliveries.c.request_id == request_id, of_channel)).one()
+            this = (deliveries.c.request_id == request_id, deliveries.c.channel == channel)
+            return connection.execute(select(deliveries).where(*this, deliveries.c.purpose == Purpose.NOTIFY)).one()
 
     def hint(self, request_id: UUID, channel: str = "people") -> Hint:
         return hint_for(self.delivery(request_id, channel))

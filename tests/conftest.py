@@ -13,6 +13,7 @@ import pytest
 from assistance.embedded.databases import create_database, drop_database
 from assistance.embedded.postgres import EmbeddedPostgresError
 from tests.servers import ControlledPostgres, RabbitServer, Server, ServerMissing, SharedServers
+from tests.servers.nginx import nginx_program
 from tests.servers.promtool import promtool_program
 from tests.servers.shared import database_url as url_of_database
 from tests.servers.vhosts import FreshVhosts
@@ -83,6 +84,15 @@ def rabbit_server(servers: SharedServers) -> Server:
 def promtool() -> Path:
     """Prometheus' checker of rules and configuration files."""
     return _or_skip(promtool_program)
+
+
+@pytest.fixture(scope="session")
+def nginx() -> Path:
+    """The gateway's program. Missing it is a skip everywhere: its distribution need not have it."""
+    try:
+        return nginx_program()
+    except ServerMissing as missing:
+        pytest.skip(f"{_SKIPPED}{missing}")
 
 
 @pytest.fixture(scope="session")

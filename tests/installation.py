@@ -53,9 +53,9 @@ class Installation:
         self._launched.append(process)
         return process
 
-    def start(self, seconds: float = 60) -> None:
+    def start(self, *arguments: str, seconds: float = 60) -> None:
         said = self.said().count("is running at")
-        self.process = self.launch("--port", str(self.port))
+        self.process = self.launch("--port", str(self.port), *arguments)
         try:
             wait_for(lambda: self.said().count("is running at") > said or self.process_ended(), seconds, "the welcome")
         except AssertionError as error:

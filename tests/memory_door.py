@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,21 @@ from uuid import UUID
 from flask import Flask
 
 from assistance.api.app import create_app
-from assistance.api.door import Dependency, Door
+from assistance.api.door import Customers, Dependency, Door
+from assistance.api.waiting import WaitingRoom
+from assistance.domain.allowance import Allowance
 from assistance.domain.answers import Accepted, IdempotencyKey
-from assistance.domain.errors import IdempotencyKeyReused, UnknownTopic
-from assistance.domain.request import Submission
+from assistance.domain.caller import ANONYMOUS, Caller
+from assistance.domain.errors import IdempotencyKeyReused, NotOpen, UnknownTopic
+from assistance.domain.request import Author, Submission
+from assistance.privacy.customers import Customer
+from assistance.privacy.erase import Erasure
 from assistance.runtime.clock import Deadline
 from assistance.runtime.ids import new_ref, uuid7
+from assistance.status.watching import Watcher
+from tests.described import compare_every_answer
+from tests.memory_reading import MemoryReading
+from tests.memory_webhooks import MemoryWebhooks
 
 #: Inputs collected by others; tests that use them skip when the folder is not there.
 CORPORA = Path(__file__).resolve().parents[2] / "shared" / "corpora"
@@ -28,26 +38,53 @@ class MemoryDoor:
     def __init__(self) -> None:
         self.submitted: list[Submission] = []
         self.requests: dict[UUID, dict[str, Any]] = {}
+        self.messages: list[tuple[UUID, str, Author]] = []
         self.keys: dict[str, tuple[bytes, Accepted]] = {}
         self.topics = ("sales", "pricing", "straße".casefold())
         self.failure: Exception | None = None
         self.errors: dict[str, str | None] = {"database": None, "broker": None}
         self.is_ready = True
+        self.caller: Caller | Exception = ANONYMOUS
         self.deadlines: list[Deadline] = []
+        self.admit: Callable[[str], Allowance | None] = lambda _client: None
+        self.stranger_wait = 0.0
+        self.customers = Customers(export=self.export, erase=self.erase)
+        self.reading = MemoryReading(self)
+        self.watcher = Watcher(self.reading.glances)
+        self.webhooks = MemoryWebhooks()
+        self.seats = 4
 
     def app(self) -> Flask:
-        return create_app(
-            Door(
-                submit=self.submit,
-                find=self.find,
-                topics=lambda: self.topics,
-                ready=lambda: self.is_ready,
-                dependencies=[
-                    Dependency(name="database", check=lambda: self.errors["database"], essential=True),
-                    Dependency(name="broker", check=lambda: self.errors["broker"], essential=False),
-                ],
-            )
+        """The API in front of it; every answer is compared with its description."""
+        app = create_app(self.door())
+        compare_every_answer(app)
+        return app
+
+    def door(self) -> Door:
+        """The door as it is; a test may replace parts of it."""
+        return Door(
+            submit=self.submit,
+            find=self.find,
+            acts=self,
+            reading=self.reading.parts(),
+            waiting=WaitingRoom(self.watcher, self.seats),
+            authenticate=self.authenticate,
+            webhooks=self.webhooks,
+            topics=lambda: self.topics,
+            ready=lambda: self.is_ready,
+            customers=self.customers,
+            admit=lambda client: self.admit(client),
+            stranger_wait=lambda _address: self.stranger_wait,
+            dependencies=[
+                Dependency(name="database", check=lambda: self.errors["database"], essential=True),
+                Dependency(name="broker", check=lambda: self.errors["broker"], essential=False),
+            ],
         )
+
+    def authenticate(self, authorization: str | None, deadline: Deadline) -> Caller:
+        if isinstance(self.caller, Exception):
+            raise self.caller
+        return self.caller
 
     def submit(
         self, submission: Submission, idempotency: IdempotencyKey | None, deadline: Deadline, *, client: str
@@ -66,6 +103,13 @@ class MemoryDoor:
             "id": accepted.id,
             "ref": accepted.ref,
             "topic": submission.topic,
+            "title": submission.title,
+            "priority": submission.priority,
+            "customer_id": submission.customer.get("id"),
+            "dedup_key": submission.dedup_key,
+            "metadata": submission.metadata,
+            "not_before": submission.not_before,
+            "expires_at": submission.expires_at,
             "status": "accepted",
             "handling": None,
             "state_version": 1,
@@ -74,6 +118,8 @@ class MemoryDoor:
             "ended_at": None,
             "deliveries": [
                 {
+                    "purpose": "notify",
+                    "event_version": 1,
                     "channel": "sales-team",
                     "step": 0,
                     "state": "pending",
@@ -95,8 +141,54 @@ class MemoryDoor:
             raise self.failure
         return self.requests.get(request_id)
 
+    def add(
+        self,
+        request_id: UUID,
+        text: str,
+        author: Author,
+        idempotency: IdempotencyKey | None,
+        deadline: Deadline,
+        *,
+        client: str | None,
+    ) -> Accepted | None:
+        if self.failure:
+            raise self.failure
+        found = self.requests.get(request_id)
+        if found is None:
+            return None
+        if idempotency and idempotency.value in self.keys:
+            return self._replay(idempotency)
+        if found["status"] == "cancelled":
+            raise NotOpen
+        self.messages.append((request_id, text, author))
+        found["state_version"] += 1
+        words = {name: found[name] for name in ("id", "ref", "topic", "created_at", "status")}
+        added = Accepted(**words, event_version=found["state_version"])
+        if idempotency:
+            self.keys[idempotency.value] = (idempotency.fingerprint, added)
+        return added
+
+    def cancel(self, request_id: UUID, reason: str | None, deadline: Deadline, *, client: str | None) -> bool:
+        if self.failure:
+            raise self.failure
+        if request_id not in self.requests:
+            return False
+        self.requests[request_id]["status"] = "cancelled"
+        return True
+
+    def export(self, customer: Customer) -> Iterator[Mapping[str, Any]]:
+        """Nothing is stored about any customer."""
+        if self.failure:
+            raise self.failure
+        yield {"exported": 0}
+
+    def erase(self, customer: Customer, *, actor: str, go_on: Callable[[], bool]) -> Erasure:
+        if self.failure:
+            raise self.failure
+        return Erasure()
+
     def _replay(self, idempotency: IdempotencyKey) -> Accepted:
         fingerprint, first = self.keys[idempotency.value]
         if fingerprint != idempotency.fingerprint:
             raise IdempotencyKeyReused
-        return Accepted(id=first.id, ref=first.ref, topic=first.topic, created_at=first.created_at, replayed=True)
+        return replace(first, replayed=True)

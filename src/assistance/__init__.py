@@ -3,6 +3,7 @@
 A request for assistance travels through these folders, in this order:
 
     api/           a bot's POST is parsed strictly and answered 202 only after the commit
+    sources/       another service's signed webhook is checked and mapped, then handed on like a bot's POST
     intake/        routes it and stores request + deliveries + outbox in one transaction
     outbox/        the hints that wait to be published, written with the data they announce
     relay/         moves due outbox rows to the broker and deletes them once confirmed

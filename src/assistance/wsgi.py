@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from urllib.parse import urlsplit
 
 import flask
 
 from assistance.api.app import create_app
-from assistance.api.door import Dependency, Door
+from assistance.api.door import Customers, Dependency, Door, Reading
+from assistance.api.waiting import WaitingRoom
+from assistance.bootstrap.callers import authenticator_of
 from assistance.bootstrap.checks import broker_problem, database_problem
 from assistance.bootstrap.parts import announce, configuration_of, open_database
+from assistance.bootstrap.sources import sources_of
 from assistance.domain.errors import DatabaseUnavailable, SchemaMismatch
+from assistance.intake.acts import Acts
 from assistance.intake.submit import Intake
+from assistance.intake.webhooks import Webhooks
+from assistance.limits.budgets import Budgets
+from assistance.limits.callers import CallLimit
+from assistance.limits.strangers import StrangerLimit
 from assistance.outbox.hint import WakeUpSender
+from assistance.privacy.erase import erase
+from assistance.privacy.export import export
+from assistance.runtime.addresses import is_loopback
 from assistance.runtime.clock import Deadline
-from assistance.runtime.signals import end_with_parent
+from assistance.runtime.signals import end_with_parent, when_asked_to_stop
 from assistance.settings import MEMORY_BROKER, Settings, load_settings
 from assistance.status.gauges import database_gauges
+from assistance.status.pages import page_of
 from assistance.status.query import find_request
+from assistance.status.timeline import timeline_of
+from assistance.status.watching import Watcher, glances_at
 from assistance.storage.database import Database
 from assistance.storage.locks import Lock, is_held
 
 _POOL_SIZE = 16
 
 
-def build_app(settings: Settings) -> flask.Flask:
-    """The application for these settings.
+def build_app(settings: Settings, *, at_stop: Callable[[Callable[[], None]], None] | None = None) -> flask.Flask:
+    """The application for these settings; `at_stop` is told what to do when the process is asked to stop.
 
     Raises `SettingsError`.
     """
@@ -33,16 +49,23 @@ def build_app(settings: Settings) -> flask.Flask:
     database = open_database(
         settings, "api", pool_size=_POOL_SIZE, deadline_seconds=settings.request_deadline_seconds * 0.9
     )
+    wake_relay = WakeUpSender(settings.database_url.get_secret_value()).send
     intake = Intake(
         database,
         configuration,
-        wake_relay=WakeUpSender(settings.database_url.get_secret_value()).send,
+        wake_relay=wake_relay,
         check_after_seconds=settings.check_after_seconds,
         outbox_limit=settings.outbox_limit,
+        client_open_requests=settings.client_open_requests,
     )
+    watcher = Watcher(partial(glances_at, database))
+    if at_stop is not None:
+        # A call that waits a minute for news must not hold the process up.
+        at_stop(watcher.stop)
     door = Door(
         submit=intake.submit,
         find=partial(find_request, database),
+        acts=Acts(database, wake_relay=wake_relay, check_after_seconds=settings.check_after_seconds),
         topics=lambda: sorted(configuration.topics),
         ready=partial(_is_ready, settings, database),
         dependencies=(
@@ -51,6 +74,24 @@ def build_app(settings: Settings) -> flask.Flask:
         ),
         collectors=(database_gauges(database, configuration.channels),),
         deadline_seconds=settings.request_deadline_seconds * 0.9,
+        authenticate=authenticator_of(settings, configuration, database),
+        sandbox_is_elsewhere=_sandbox_is_elsewhere(settings),
+        sources=sources_of(configuration, database, intake.submit),
+        webhooks=Webhooks(database, configuration),
+        reading=Reading(
+            page=partial(page_of, database),
+            timeline=partial(timeline_of, database),
+            plan=intake.plan,
+            routes=lambda: configuration.topics,
+        ),
+        # Half of the threads may wait, so that the other half always answers.
+        waiting=WaitingRoom(watcher, settings.http_threads // 2),
+        customers=Customers(
+            export=partial(export, database, batch_seconds=settings.request_deadline_seconds * 0.9),
+            erase=partial(erase, database, check_after=settings.check_after_seconds),
+        ),
+        admit=CallLimit(Budgets(database, settings.client_rate_per_minute).take, settings.client_rate_per_minute).admit,
+        stranger_wait=StrangerLimit().wait_seconds,
     )
     return create_app(door, extra_blueprints=_blueprints(settings))
 
@@ -61,6 +102,11 @@ def _blueprints(settings: Settings) -> list[flask.Blueprint]:
     from assistance.api.sandbox_page import sandbox_blueprint
 
     return [sandbox_blueprint(settings.sandbox_url)]
+
+
+def _sandbox_is_elsewhere(settings: Settings) -> bool:
+    """Whether the sandbox runs on another machine: then it is no secret of this one."""
+    return not is_loopback(urlsplit(settings.sandbox_url or "").hostname or "localhost")
 
 
 def _is_ready(settings: Settings, database: Database) -> bool:
@@ -82,4 +128,4 @@ def __getattr__(name: str) -> flask.Flask:
     end_with_parent()
     settings = load_settings()
     announce(settings, "api")
-    return build_app(settings)
+    return build_app(settings, at_stop=when_asked_to_stop)

@@ -20,7 +20,6 @@ import flask
 import pytest
 
 from assistance.api.app import create_app
-from assistance.api.door import Door
 from tests.memory_door import MemoryDoor
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,10 +27,7 @@ BODY = b'{"topic":"sales","description":"Customer wants a quote"}'
 _flow = MemoryDoor()
 _counter = flask.Blueprint("counter", __name__)
 _counter.add_url_rule("/submitted", endpoint="submitted", view_func=lambda: str(len(_flow.submitted)))
-wsgi = create_app(
-    Door(submit=_flow.submit, find=_flow.find, topics=lambda: _flow.topics, ready=lambda: True, dependencies=[]),
-    extra_blueprints=[_counter],
-)
+wsgi = create_app(_flow.door(), extra_blueprints=[_counter])
 
 
 class Server:

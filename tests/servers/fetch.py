@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.servers.faults import faketime_library
 from tests.servers.missing import ServerMissing
+from tests.servers.nginx import nginx_program
 from tests.servers.promtool import promtool_program
 from tests.servers.rabbit_packages import rabbit_programs
 
@@ -19,6 +20,7 @@ if __name__ == "__main__":
         "RabbitMQ": _rabbit,
         "promtool": promtool_program,
         "libfaketime": faketime_library,
+        "nginx": nginx_program,
     }
     for title, find in wanted.items():
         try:

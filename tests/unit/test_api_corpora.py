@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from assistance.api.problems import Problem
+from assistance.api.schema import parse_submission
 from tests.memory_door import CORPORA, MemoryDoor
+from tests.unit.renderings import everywhere, mail, slack_texts, view_of, webhook
 
 pytestmark = pytest.mark.skipif(not CORPORA.exists(), reason="the corpora are not here")
 PARSING = CORPORA / "jsontestsuite" / "test_parsing"
@@ -78,6 +81,81 @@ def texts() -> list[str]:
         found += strings_in(json.loads(Path(CORPORA / "injection" / f"{name}.json").read_text(encoding="utf-8")))
     assert len(found) > 500
     return found
+
+
+def rules() -> dict[str, tuple[int, bool, bool]]:
+    """The places of `everywhere`: their length, whether they may have several lines, whether they may be blank."""
+    lines = {"title": 200, "dedup_key": 255, "conversation/id": 255, "conversation/channel": 64}
+    lines |= {"customer/id": 255, "customer/name": 200, "customer/phone": 40, "customer/locale": 35}
+    lines |= {"customer/timezone": 64, "customer/tier": 64, "bot/name": 100, "bot/version": 64, "bot/tried/0": 200}
+    lines |= {f"conversation/transcript/{number}/from": 64 for number in range(3)} | {"attachments/0/name": 255}
+    found = {f"/{place}": (longest, False, False) for place, longest in lines.items()} | {
+        "/bot/reason": (500, True, False)
+    }
+    return found | {f"/conversation/transcript/{number}/text": (4000, True, True) for number in range(3)}
+
+
+def refused_places(text: str) -> set[str]:
+    """Where the text may not stand, by the rules alone; `/metadata` stands for its name and its value."""
+    normal = re.sub(r"\r\n?", "\n", text)
+
+    def bad(longest: int, lines: bool, blank: bool) -> bool:
+        shown = normal if lines else text
+        controls = any(unicodedata.category(c) in ("Cc", "Cs") and not (lines and c in "\n\t") for c in shown)
+        return controls or len(shown) > longest or not (blank or shown.strip())
+
+    found = {place for place, rule in rules().items() if bad(*rule)}
+    return found | ({"/metadata"} if bad(64, False, False) or bad(512, True, True) else set())
+
+
+def test_naughty_strings_in_every_member_are_passed_on_unchanged_or_refused_by_the_rule() -> None:
+    door = MemoryDoor()
+    client = door.app().test_client()
+    accepted = 0
+    for text in texts():
+        door.submitted.clear()
+        members = everywhere(text)
+        body = json.dumps({"topic": "sales", "description": "x", **members}).encode("utf-8")
+        overrides = {"CONTENT_LENGTH": str(len(body))}
+        answer = client.post("/assistance", data=body, content_type="application/json", environ_overrides=overrides)
+        pointers = [error["pointer"] for error in (answer.get_json().get("errors") or ())]
+        found = {re.sub("^/metadata.*", "/metadata", pointer, flags=re.DOTALL) for pointer in pointers}
+        if len(body) > 65_536:  # written twenty times, a text of 5,000 characters is no body any more
+            assert answer.status_code == 413
+            continue
+        assert (answer.status_code, found) == (422 if refused_places(text) else 202, refused_places(text)), text
+        for submission in door.submitted:
+            accepted += 1
+            view = view_of(submission)
+            assert [submission.title, submission.dedup_key, submission.metadata] == [text, text, {text: text}]
+            assert json.loads(json.dumps(webhook(view).content))["data"]["customer"] == members["customer"]
+            slack_texts(view)
+            mail(view)
+    assert accepted > 300
+
+
+def test_naughty_strings_as_addresses_and_times_are_refused_or_harmless() -> None:
+    for text in texts():
+        for place in ("url", "email", "time", "media_type"):
+            try:
+                kept = parse_submission({"topic": "sales", "description": "x", **as_address(place, text)}, ("sales",))
+            except Problem as problem:
+                assert len(problem.errors) == 1
+            else:
+                assert text.isprintable()
+                assert len(mail(view_of(kept))[1].get_all("To", [])) == 1
+
+
+def as_address(place: str, text: str) -> dict[str, Any]:
+    """The member that takes such a value, with `text` in it."""
+    match place:
+        case "email":
+            return {"customer": {"email": text}}
+        case "time":
+            return {"not_before": text}
+        case "url":
+            return {"attachments": [{"url": text}]}
+    return {"attachments": [{"url": "https://e.test/", "media_type": text}]}
 
 
 @pytest.mark.parametrize("escaped", [True, False])

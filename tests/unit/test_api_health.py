@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from prometheus_client.core import GaugeMetricFamily
 
 from assistance.api.app import create_app
-from assistance.api.door import Dependency, Door
+from assistance.api.door import Dependency
 from assistance.domain.errors import DatabaseUnavailable
 from assistance.runtime.metrics import LazyCollector
 from tests.memory_door import MemoryDoor
@@ -45,11 +47,8 @@ def test_a_check_that_raises_means_down_and_hides_what_it_did_not_expect() -> No
         raise RuntimeError("hunter2")
 
     flow = MemoryDoor()
-    door = Door(
-        submit=flow.submit,
-        find=flow.find,
-        topics=lambda: (),
-        ready=lambda: True,
+    door = replace(
+        flow.door(),
         dependencies=[
             Dependency(name="database", check=unavailable, essential=False),
             Dependency(name="broker", check=broken, essential=False),
@@ -75,14 +74,7 @@ def test_ready_follows_the_installation_and_alive_does_not() -> None:
 def test_metrics_show_what_is_counted_here_and_what_the_flow_adds() -> None:
     flow = MemoryDoor()
     pending = LazyCollector(lambda: [GaugeMetricFamily("assistance_outbox_pending", "Rows.", value=7)])
-    door = Door(
-        submit=flow.submit,
-        find=flow.find,
-        topics=lambda: (),
-        ready=lambda: True,
-        dependencies=[],
-        collectors=[pending],
-    )
+    door = replace(flow.door(), collectors=[pending])
     client = create_app(door).test_client()
     client.get("/livez")
     response = client.get("/metrics")

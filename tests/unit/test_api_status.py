@@ -45,7 +45,8 @@ def test_a_request_is_found_where_the_answer_to_its_submission_said(
     assert body["links"]["self"] == accepted
     assert set(body) == {
         *("id", "ref", "topic", "status", "state_version", "deliveries", "links"),
-        *("created_at", "updated_at", "ended_at"),
+        *("created_at", "updated_at", "ended_at", "not_before", "expires_at"),
+        *("title", "priority", "customer_id", "dedup_key", "metadata"),
     }
     assert (body["status"], body["state_version"], body["ended_at"]) == ("accepted", 1, None)
     delivery = stored(door)["deliveries"][0]

@@ -72,6 +72,10 @@ def forget_the_health_check(services: Any) -> None:
     del services["conciliation"]["healthcheck"]
 
 
+def let_strangers_in(services: Any) -> None:
+    del services["api"]["depends_on"]["keys"]
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -82,6 +86,7 @@ def forget_the_health_check(services: Any) -> None:
         let_the_relay_write,
         give_capabilities_back,
         forget_the_health_check,
+        let_strangers_in,
     ],
     ids=lambda spoil: spoil.__name__,
 )

@@ -102,11 +102,15 @@ def door() -> Iterator[str]:
 def test_what_the_pages_post_with_curl_is_accepted(page: Path, door: str) -> None:
     posts = [line for line in shell_lines(page) if line.startswith("curl ") and " -d " in line]
     assert posts
+    accepted: dict[str, str] = {}
     for line in posts:
         assert "http://127.0.0.1:8080/" in line
-        words = [word for word in shlex.split(line.replace("127.0.0.1:8080", door)) if word != "-i"]
+        # What is done to a request is done to the one that was accepted right before.
+        real = re.sub(r"(?<=/assistance/)[0-9a-f-]{36}", accepted["id"], line) if accepted else line
+        words = [word for word in shlex.split(real.replace("127.0.0.1:8080", door)) if word != "-i"]
         done = subprocess.run([*words, "-s", "--noproxy", "*"], capture_output=True, check=True, timeout=30)
-        assert json.loads(done.stdout)["status"] == "accepted"
+        accepted = json.loads(done.stdout)
+        assert accepted["status"] == "accepted"
 
 
 @every_page

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from assistance.deliveries.request_state import status_of
 from assistance.deliveries.steps import StepState, next_step, step_states
-from assistance.deliveries.transition import status_of
 from assistance.domain.delivery import DeliveryState
 from assistance.domain.request import RequestStatus
 from assistance.domain.route import Step

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import flask
 import structlog
+from pydantic import BaseModel
 
 from assistance.api.answers import json_answer
 from assistance.api.door import Dependency, Door
+from assistance.api.operations import Answer, Operation
+from assistance.api.problems import (
+    FORBIDDEN,
+    ISSUER_UNAVAILABLE,
+    RATE_LIMITED,
+    STORAGE_UNAVAILABLE,
+    UNAUTHENTICATED,
+)
 from assistance.domain.errors import AssistanceError
 from assistance.runtime.metrics import exposition
 
@@ -56,3 +67,73 @@ def _error_of(dependency: Dependency) -> str | None:
         # A check that breaks is no reason to leave the other dependencies untold.
         log.exception("api.check_failed", dependency=dependency.name)
         return "The check itself failed; the log says why."
+
+
+class LifeAnswer(BaseModel):
+    """The process is alive."""
+
+    status: Literal["ok"]
+
+
+class ReadinessAnswer(BaseModel):
+    """Whether this process should get calls."""
+
+    status: Literal["ok", "not-ready"]
+
+
+class DependencyAnswer(BaseModel):
+    """A server that the API leans on."""
+
+    status: Literal["ok", "down"]
+    detail: str | None
+
+
+class HealthAnswer(BaseModel):
+    """How the API is, and what it leans on."""
+
+    status: Literal["ok", "degraded", "down"]
+    dependencies: dict[str, DependencyAnswer]
+
+
+OPERATIONS = (
+    Operation(
+        method="GET",
+        path="/livez",
+        name="livez",
+        group="Beside it",
+        summary="Is the process alive?",
+        answers=(Answer(http_status=200, description="It is.", model=LifeAnswer),),
+    ),
+    Operation(
+        method="GET",
+        path="/readyz",
+        name="readyz",
+        group="Beside it",
+        summary="Should this process get calls?",
+        answers=(
+            Answer(http_status=200, description="It should.", model=ReadinessAnswer),
+            Answer(http_status=503, description="Not now.", model=ReadinessAnswer),
+        ),
+    ),
+    Operation(
+        method="GET",
+        path="/health",
+        name="health",
+        group="Beside it",
+        summary="What is out of order?",
+        answers=(
+            Answer(http_status=200, description="Requests are accepted.", model=HealthAnswer),
+            Answer(http_status=503, description="No request can be accepted.", model=HealthAnswer),
+        ),
+    ),
+    Operation(
+        method="GET",
+        path="/metrics",
+        name="metrics",
+        group="Beside it",
+        summary="What is going on, for Prometheus",
+        description="Callers on the machine itself need no credential, others one with the scope `operate`.",
+        answers=(Answer(http_status=200, description="The metrics.", media_type="text/plain"),),
+        problems=(UNAUTHENTICATED, FORBIDDEN, RATE_LIMITED, ISSUER_UNAVAILABLE, STORAGE_UNAVAILABLE),
+    ),
+)

@@ -15,6 +15,7 @@ MAX_KEY_CHARACTERS = 255
 _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
 #: A token of RFC 8941, which may also start with a digit: many clients send a bare UUID.
 _BARE = re.compile(r"[A-Za-z0-9*][A-Za-z0-9!#$%&'*+\-.^_`|~:/]*")
+_PRINTABLE = re.compile(rf"[ -~]{{1,{MAX_KEY_CHARACTERS}}}")
 _ESCAPED = re.compile(r'\\(["\\])')
 
 
@@ -41,6 +42,17 @@ def key_for(header: str, method: str, path: str, body: Any) -> IdempotencyKey:
 
     The order of members and white space between them do not matter; everything else does. Raises `Problem`.
     """
+    return IdempotencyKey(value=parse_key(header), fingerprint=_fingerprint(method, path, body))
+
+
+def named_key(name: Any, method: str, path: str, body: Any) -> IdempotencyKey:
+    """The same for a key that stands in a body, as a JSON string. Raises `Problem`."""
+    if not isinstance(name, str) or not _PRINTABLE.fullmatch(name):
+        detail = f"The idempotency_key has to be a string of 1 to {MAX_KEY_CHARACTERS} printable ASCII characters."
+        raise Problem(IDEMPOTENCY_KEY_INVALID, detail)
+    return IdempotencyKey(value=name, fingerprint=_fingerprint(method, path, body))
+
+
+def _fingerprint(method: str, path: str, body: Any) -> bytes:
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    fingerprint = hashlib.sha256(f"{method}\n{path}\n{canonical}".encode()).digest()
-    return IdempotencyKey(value=parse_key(header), fingerprint=fingerprint)
+    return hashlib.sha256(f"{method}\n{path}\n{canonical}".encode()).digest()

@@ -35,7 +35,7 @@ def observe(app: flask.Flask) -> None:
         answer.headers["X-Content-Type-Options"] = "nosniff"
         answer.headers["Cache-Control"] = "no-store"
         answer.headers["X-Request-Id"] = request_id()
-        seconds = monotonic() - flask.g.began_at
+        seconds = monotonic() - flask.g.began_at - flask.g.get("waited_seconds", 0.0)
         http_requests.labels(status=str(answer.status_code)).inc()
         http_request_seconds.observe(seconds)
         rule = flask.request.url_rule

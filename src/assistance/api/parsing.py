@@ -33,11 +33,21 @@ _DIGITS = re.compile(r"[0-9]+")
 _STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 
-def read_json(request: Request) -> Any:
+def read_json(request: Request, *, max_bytes: int = MAX_BODY_BYTES) -> Any:
     """The JSON value in the body of a request. Raises `Problem`."""
-    length = _announced_length(request)
+    length = _announced_length(request, max_bytes)
     _check_media_type(request)
     return parse_json(_read(request, length))
+
+
+def announces_nothing(request: Request) -> bool:
+    """Whether a request comes without a body."""
+    return request.environ.get("CONTENT_LENGTH") in (None, "", "0") and not request.headers.get("Transfer-Encoding")
+
+
+def read_bytes(request: Request) -> bytes:
+    """The body of a request as it came, whole. Raises `Problem`."""
+    return _read(request, _announced_length(request, MAX_BODY_BYTES))
 
 
 def parse_json(body: bytes) -> Any:
@@ -62,13 +72,13 @@ def parse_json(body: bytes) -> Any:
         raise Problem(MALFORMED_JSON, f"The body is not JSON: {error.msg} at {where}.") from error
 
 
-def _announced_length(request: Request) -> int:
+def _announced_length(request: Request, max_bytes: int) -> int:
     announced = request.environ.get("CONTENT_LENGTH") or ""
     if request.headers.get("Transfer-Encoding") or not _DIGITS.fullmatch(announced):
         raise Problem(LENGTH_REQUIRED, "Send the body in one piece, with its length in bytes as Content-Length.")
     significant = announced.lstrip("0") or "0"
-    if len(significant) > len(str(MAX_BODY_BYTES)) or int(significant) > MAX_BODY_BYTES:
-        raise Problem(BODY_TOO_LARGE, f"The body may have {MAX_BODY_BYTES} bytes at most.")
+    if len(significant) > len(str(max_bytes)) or int(significant) > max_bytes:
+        raise Problem(BODY_TOO_LARGE, f"The body may have {max_bytes} bytes at most.")
     return int(significant)
 
 

@@ -6,6 +6,7 @@ from html import escape
 
 import flask
 
+from assistance.api.operations import Answer, Operation, Parameter
 from assistance.api.problems import NOT_FOUND, PROBLEM_TYPES, Problem, ProblemType
 
 _PAGE = """<!doctype html>
@@ -50,3 +51,24 @@ def _page(kind: ProblemType) -> str:
         meaning=escape(kind.meaning),
         remedy=escape(kind.remedy),
     )
+
+
+OPERATIONS = (
+    Operation(
+        method="GET",
+        path="/problems/<code>",
+        name="problem",
+        group="Beside it",
+        summary="What a problem means and what to do",
+        parameters=(
+            Parameter(
+                name="code",
+                place="path",
+                description="The `code` of a problem.",
+                schema={"type": "string", "enum": list(PROBLEM_TYPES)},
+                example=NOT_FOUND.code,
+            ),
+        ),
+        answers=(Answer(http_status=200, description="A page.", media_type="text/html"),),
+    ),
+)

@@ -101,6 +101,14 @@ MALFORMED_JSON = ProblemType(
     "number of more than 100 characters and nesting deeper than 16 levels are refused as well.",
     remedy="Let a JSON library write the body and send it as UTF-8. The detail says what was found, and where.",
 )
+INVALID_PARAMETER = ProblemType(
+    code="invalid-parameter",
+    title="A parameter cannot be understood",
+    http_status=400,
+    meaning="A parameter in the query is unknown here, occurs twice or has no value that makes sense; or Last-Event-ID "
+    "is no id of an event. The detail names it.",
+    remedy="Correct the parameter. In a query, + is a space: write the offset of a time as Z or with %2B.",
+)
 BODY_TRUNCATED = ProblemType(
     code="body-truncated",
     title="The body is shorter than announced",
@@ -117,6 +125,31 @@ IDEMPOTENCY_KEY_INVALID = ProblemType(
     "A key means the same with and without the quotes.",
     remedy='Send a UUID, for example Idempotency-Key: "8e03978e-40d5-43e8-bc93-6894a57f9324".',
 )
+UNAUTHENTICATED = ProblemType(
+    code="unauthenticated",
+    title="Who calls is not known",
+    http_status=401,
+    meaning="The call came without a credential, or with one that is malformed, unknown, expired or revoked. Which of "
+    "them is told to nobody but the operator.",
+    remedy="Send Authorization: Bearer and the API key, or a JSON Web Token of a configured issuer. A credential in "
+    "the URL counts for nothing. If you did, ask the operator for a new key.",
+)
+SIGNATURE_REFUSED = ProblemType(
+    code="signature-refused",
+    title="The signature is not right",
+    http_status=401,
+    meaning="The message to this source is not signed, or signed with another secret, or too old, or not the one that "
+    "was signed. Which of them is told to nobody. Nothing was stored.",
+    remedy="Sign the exact bytes of the body with the secret of the source, as its scheme asks, within five minutes of "
+    "sending. The operator's page about signed sources has an example.",
+)
+FORBIDDEN = ProblemType(
+    code="forbidden",
+    title="The credential does not allow this",
+    http_status=403,
+    meaning="Who calls is known, but the credential lacks the scope that the detail names.",
+    remedy="Ask the operator for a credential with that scope.",
+)
 NOT_FOUND = ProblemType(
     code="not-found",
     title="There is nothing here",
@@ -131,6 +164,22 @@ METHOD_NOT_ALLOWED = ProblemType(
     meaning="The path exists, but not for this HTTP method.",
     remedy="Use one of the methods in the Allow header of the answer.",
 )
+WEBHOOK_EXISTS = ProblemType(
+    code="webhook-exists",
+    title="There is such a webhook already",
+    http_status=409,
+    meaning="You have a webhook with this URL, perhaps one that was disabled because its server answered 410. Nothing "
+    "was changed.",
+    remedy="Use the one that GET /webhooks shows: rotate its secret if you do not know it, or delete it and make it "
+    "anew.",
+)
+TOO_MANY_WEBHOOKS = ProblemType(
+    code="too-many-webhooks",
+    title="You have as many webhooks as you may have",
+    http_status=409,
+    meaning="Every event is sent to every webhook, so their number is limited. Nothing was stored.",
+    remedy="Delete a webhook that is not needed any more.",
+)
 LENGTH_REQUIRED = ProblemType(
     code="length-required",
     title="Content-Length is missing",
@@ -143,8 +192,8 @@ BODY_TOO_LARGE = ProblemType(
     code="body-too-large",
     title="The body is too large",
     http_status=413,
-    meaning="The body is larger than 65,536 bytes. It was not read.",
-    remedy="Shorten the description; it may have 4,000 characters.",
+    meaning="The body is larger than 65,536 bytes, or a batch larger than 1,048,576. It was not read.",
+    remedy="Send less: of a long conversation the end, and the rest by its transcript_url.",
 )
 UNSUPPORTED_MEDIA_TYPE = ProblemType(
     code="unsupported-media-type",
@@ -176,6 +225,38 @@ IDEMPOTENCY_KEY_REUSED = ProblemType(
     meaning="This key came before with another body. Nothing new was stored; the earlier request is unaffected.",
     remedy="Use a new key for every new request, and the same key only to repeat exactly the same body.",
 )
+NOT_CANCELLABLE = ProblemType(
+    code="not-cancellable",
+    title="The request is over",
+    http_status=409,
+    meaning="People were told already, everybody gave up, or the request expired: there is nothing to cancel.",
+    remedy="Add a message to the request if people should know that it is not needed any more.",
+)
+NOT_OPEN = ProblemType(
+    code="not-open",
+    title="The request was called off",
+    http_status=409,
+    meaning="The request was cancelled or expired; nobody is told anything more of it.",
+    remedy="Make a new request.",
+)
+RATE_LIMITED = ProblemType(
+    code="rate-limited",
+    title="Too many calls",
+    http_status=429,
+    meaning="This client made more calls than it may make in a minute, or too many credentials that were refused came "
+    "from this address. Nothing was stored. Other clients are not affected.",
+    remedy="Wait for the time in Retry-After. The header RateLimit of every answer says how many calls are left.",
+    retryable=True,
+)
+QUOTA_EXCEEDED = ProblemType(
+    code="quota-exceeded",
+    title="Too many requests are open",
+    http_status=429,
+    meaning="This client has as many requests as it may have that have not ended yet. Nothing was stored.",
+    remedy="Repeat the request after the time in Retry-After. If that does not help for long, the people are not told, "
+    "and the operator should know, or the operator may allow more.",
+    retryable=True,
+)
 OUTBOX_FULL = ProblemType(
     code="outbox-full",
     title="Too much is waiting",
@@ -191,6 +272,15 @@ INTERNAL_ERROR = ProblemType(
     http_status=500,
     meaning="A fault in this service, not in the request. It was logged under the request_id of the answer.",
     remedy="Repeat the request with the same Idempotency-Key. If it happens again, report the request_id.",
+    retryable=True,
+)
+ISSUER_UNAVAILABLE = ProblemType(
+    code="issuer-unavailable",
+    title="The token cannot be checked now",
+    http_status=503,
+    meaning="The keys of the issuer of this JSON Web Token cannot be fetched at the moment, so nobody can tell whether "
+    "it is genuine. Nothing was stored by this call.",
+    remedy="Repeat the request after the time in Retry-After, with a token that is still valid then.",
     retryable=True,
 )
 STORAGE_UNAVAILABLE = ProblemType(
@@ -217,18 +307,29 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
     for kind in (
         BAD_REQUEST,
         MALFORMED_JSON,
+        INVALID_PARAMETER,
         BODY_TRUNCATED,
         IDEMPOTENCY_KEY_INVALID,
+        UNAUTHENTICATED,
+        SIGNATURE_REFUSED,
+        FORBIDDEN,
         NOT_FOUND,
         METHOD_NOT_ALLOWED,
+        WEBHOOK_EXISTS,
+        TOO_MANY_WEBHOOKS,
         LENGTH_REQUIRED,
         BODY_TOO_LARGE,
         UNSUPPORTED_MEDIA_TYPE,
         VALIDATION_FAILED,
         UNKNOWN_TOPIC,
         IDEMPOTENCY_KEY_REUSED,
+        NOT_CANCELLABLE,
+        NOT_OPEN,
+        RATE_LIMITED,
+        QUOTA_EXCEEDED,
         OUTBOX_FULL,
         INTERNAL_ERROR,
+        ISSUER_UNAVAILABLE,
         STORAGE_UNAVAILABLE,
         COMMIT_UNKNOWN,
     )

@@ -22,6 +22,8 @@ _MARKED_UP = re.compile(r"<([^<>|]*)(?:\|([^<>]*))?>")
 class SlackMessage(BaseModel):
     """A message as Slack's API took it."""
 
+    ts: str = ""
+    thread_ts: str | None = None
     at: datetime
     text: str
     blocks: list[Any] = []
@@ -53,11 +55,42 @@ class Mail(BaseModel):
         return f"{self.sender} → {', '.join(self.to)}"
 
 
+class Callback(BaseModel):
+    """What the bot's server got."""
+
+    at: datetime
+    body: Any
+
+    @property
+    def shown_type(self) -> str:
+        """The type of the event."""
+        return str(self.body.get("type")) if isinstance(self.body, dict) else "not an object"
+
+    @property
+    def shown_body(self) -> str:
+        """The body, with line breaks."""
+        return json.dumps(self.body, indent=2, ensure_ascii=False)
+
+
 class Received(BaseModel):
     """The sandbox's answer to `GET /messages`, newest first."""
 
     slack: dict[str, list[SlackMessage]] = {}
     mails: list[Mail] = []
+    callbacks: list[Callback] = []
+
+    def threads(self, conversation: str) -> list[tuple[SlackMessage, list[SlackMessage]]]:
+        """The messages of a conversation, newest first, each with the replies in its thread, oldest first.
+
+        A reply whose first message is not remembered any more stands alone.
+        """
+        messages = self.slack[conversation]
+        roots = {message.ts for message in messages if message.thread_ts is None}
+        replies: dict[str, list[SlackMessage]] = {}
+        for message in reversed(messages):
+            if message.thread_ts in roots:
+                replies.setdefault(str(message.thread_ts), []).append(message)
+        return [(message, replies.get(message.ts, [])) for message in messages if message.thread_ts not in roots]
 
 
 def sandbox_blueprint(sandbox_url: str) -> flask.Blueprint:

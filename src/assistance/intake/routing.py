@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from assistance.configuration import Configuration, fold_topic
 from assistance.domain.errors import UnknownTopic
@@ -16,6 +18,7 @@ class Plan:
     topic: str
     route: Route
     digest: str
+    callbacks: Mapping[str, Any] = field(default_factory=dict)  # what the request keeps about them
 
 
 def plan(configuration: Configuration, topic: str) -> Plan:

@@ -10,11 +10,34 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, RowMapping, func, select, true
 
+from assistance.domain.delivery import Purpose
 from assistance.runtime.clock import Deadline
 from assistance.storage.database import Database
 from assistance.storage.tables import attempts, dead_letters, deliveries, events, requests
 
+#: Callbacks are for the bot that asks; how they fare is the operator's affair.
+_TOLD_TO_PEOPLE = (deliveries.c.request_id == requests.c.id) & (deliveries.c.purpose != Purpose.CALLBACK)
 _REF = re.compile(r"A-[0-9A-Z]{6}", re.IGNORECASE)
+
+#: What the API shows of a request itself.
+SHOWN_COLUMNS = (
+    requests.c.id,
+    requests.c.ref,
+    requests.c.topic,
+    requests.c.title,
+    requests.c.priority,
+    requests.c.customer_id,
+    requests.c.dedup_key,
+    requests.c.metadata,
+    requests.c.not_before,
+    requests.c.expires_at,
+    requests.c.status,
+    requests.c.handling,
+    requests.c.state_version,
+    requests.c.created_at,
+    requests.c.updated_at,
+    requests.c.ended_at,
+)
 
 
 def find_request(
@@ -28,15 +51,9 @@ def find_request(
         rows = (
             connection.execute(
                 select(
-                    requests.c.id,
-                    requests.c.ref,
-                    requests.c.topic,
-                    requests.c.status,
-                    requests.c.handling,
-                    requests.c.state_version,
-                    requests.c.created_at,
-                    requests.c.updated_at,
-                    requests.c.ended_at,
+                    *SHOWN_COLUMNS,
+                    deliveries.c.purpose,
+                    deliveries.c.event_version,
                     deliveries.c.channel,
                     deliveries.c.step,
                     deliveries.c.state,
@@ -49,7 +66,8 @@ def find_request(
                     deliveries.c.last_error_code,
                     deliveries.c.last_error_detail,
                 )
-                .join_from(requests, deliveries)
+                # A request that is scheduled has no deliveries yet.
+                .outerjoin_from(requests, deliveries, _TOLD_TO_PEOPLE)
                 .where(requests.c.id == request_id, true() if client is None else requests.c.client == client)
                 .order_by(deliveries.c.id)
             )
@@ -58,13 +76,15 @@ def find_request(
         )
     if not rows:
         return None
-    return {**rows[0], "deliveries": [_delivery(row) for row in rows]}
+    return {**rows[0], "deliveries": [_delivery(row) for row in rows if row["channel"] is not None]}
 
 
 def _delivery(row: RowMapping) -> Mapping[str, Any]:
     is_held = row["held_at"] is not None
     error = {part: row[f"last_error_{part}"] for part in ("class", "code", "detail")}
     return {
+        "purpose": row["purpose"],
+        "event_version": row["event_version"],
         "channel": row["channel"],
         "step": row["step"],
         "state": row["state"],
@@ -124,10 +144,11 @@ def list_requests(
     limit: int,
 ) -> list[Row[Any]]:
     """Requests that match, newest first, with a summary of their deliveries."""
-    summary = func.string_agg(deliveries.c.channel + ": " + deliveries.c.state, ", ").label("deliveries")
+    summary = func.string_agg(deliveries.c.channel + ": " + deliveries.c.state, ", ")
+    shown = func.coalesce(summary, "").label("deliveries")
     statement = (
-        select(requests.c.id, requests.c.ref, requests.c.topic, requests.c.status, requests.c.created_at, summary)
-        .join_from(requests, deliveries)
+        select(requests.c.id, requests.c.ref, requests.c.topic, requests.c.status, requests.c.created_at, shown)
+        .outerjoin_from(requests, deliveries, _TOLD_TO_PEOPLE)
         .group_by(requests.c.id)
         .order_by(requests.c.created_at.desc())
         .limit(limit)
