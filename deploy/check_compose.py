@@ -18,7 +18,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 
 _OLDEST = 2  # the first version that speaks today's format
-_GATEWAY, _CONSUMER, _ONE_SHOT = "gateway", "consumer", "migrate"
+_GATEWAY, _CONSUMER = "gateway", "consumer"
+_KEYS = "keys"  # sees to it that callers need one
+_ONE_SHOTS = {"migrate", _KEYS}
 _DOOR, _WAY_OUT = "door", "outside"
 _WRITABLE_ROOT = {"rabbitmq"}  # its start script writes its configuration
 
@@ -66,6 +68,8 @@ def mistakes(document: dict[str, Any]) -> Iterator[str]:
         "The gateway and the API share another network than the door.": shared == {_DOOR},
         "The consumer cannot reach its channels.": _WAY_OUT in services[_CONSUMER]["networks"],
         "SLACK_BOT_TOKEN is for the consumer alone.": readers == [_CONSUMER],
+        "The API starts before callers need a key.": services["api"]["depends_on"].get(_KEYS, {}).get("condition")
+        == "service_completed_successfully",
     }
     yield from (sentence for sentence, holds in kept.items() if not holds)
 
@@ -77,8 +81,8 @@ def _mistakes_of(name: str, service: dict[str, Any], networks: dict[str, Any]) -
         "keeps capabilities that it does not need": service.get("cap_drop") == ["ALL"],
         "may gain privileges": "no-new-privileges:true" in service.get("security_opt", []),
         "has a writable root": service.get("read_only") or name in _WRITABLE_ROOT,
-        "has no health check": service.get("healthcheck") or name == _ONE_SHOT,
-        "is not started again when it dies": service.get("restart") == "unless-stopped" or name == _ONE_SHOT,
+        "has no health check": service.get("healthcheck") or name in _ONE_SHOTS,
+        "is not started again when it dies": service.get("restart") == "unless-stopped" or name in _ONE_SHOTS,
         "publishes a port": not service.get("ports") or name == _GATEWAY,
         "can reach the world": is_confined or name in (_GATEWAY, _CONSUMER),
         "stands at the door of the API": not at_the_door or name in (_GATEWAY, "api"),
