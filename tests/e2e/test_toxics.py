@@ -38,6 +38,16 @@ def _post(linked: Linked, name: str, number: int, seconds: float) -> list[str]:
     return texts
 
 
+def _post_over_slow(linked: Linked, link: str) -> set[str]:
+    """One request while nothing but this link is slow, which is felt; its description."""
+    proxy = linked.proxies[link]
+    proxy.add(TOXICS["latency"])
+    texts = _post(linked, link, 1, 0.0)
+    wait_until(lambda: proxy.hits > 0, seconds=30, what=f"{link} saw a toxic")
+    proxy.heal()
+    return set(texts)
+
+
 def _check(linked: Linked, expected: set[str]) -> None:
     running = linked.running
     wait_while_growing(lambda: len(running.slack_messages()), len(expected), what="everything is at Slack")
@@ -63,7 +73,10 @@ def test_every_toxic_on_every_link_loses_nothing_and_doubles_nothing_at_slack(li
             for proxy in linked.proxies.values():
                 proxy.heal()
             expected |= set(posting.result())
-    assert all(proxy.hits for proxy in linked.proxies.values()), "a link saw no toxic"
+    # A link behind others may have been idle in every turn: nothing got as far as that.
+    for link, proxy in linked.proxies.items():
+        if not proxy.hits:
+            expected |= _post_over_slow(linked, link)
     _check(linked, expected)
 
 
