@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import multiprocessing
 import os
 import signal
 import socket
@@ -42,13 +43,15 @@ def when_asked_to_stop(action: Callable[[], None]) -> None:
 
 
 def end_with_parent() -> None:
-    """Ask the kernel for a SIGTERM when the process that started this one dies, however it dies (Linux only).
+    """Ask the kernel to kill this process when the one that started it dies, however it dies (Linux only).
 
-    The worker processes of a web server whose master was killed would otherwise go on serving its port.
+    The worker processes of a web server whose master was killed would otherwise go on serving its port. It is SIGKILL
+    because nobody is left to end a worker whose own handling of SIGTERM stands still, as that of our web server may.
     """
     pr_set_pdeathsig = 1
-    parent = os.getppid()
+    started_by = multiprocessing.parent_process()
+    parent = os.getppid() if started_by is None else started_by.pid
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGTERM)
+        ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the kernel knew
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGKILL)
