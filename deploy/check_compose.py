@@ -40,13 +40,14 @@ def find_compose() -> list[str] | None:
     return None
 
 
-def parse(compose: list[str]) -> dict[str, Any]:
-    """The file as Compose understands it, without anything from the caller's environment.
+def parse(compose: list[str], *more: Path) -> dict[str, Any]:
+    """The file as Compose understands it, with what `more` files add, and nothing from the caller's environment.
 
     Raises `ValueError` with what Compose says about a file that it refuses.
     """
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     command = [*compose, "--project-directory", str(ROOT), "-f", str(ROOT / "docker-compose.yml")]
+    command += [word for file in more for word in ("-f", str(file))]
     command += ["config", "--format", "json"]
     answer = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)  # noqa: S603 (fixed words)
     if answer.returncode != 0 or not answer.stdout.strip():  # packages of Compose exist that lose its exit code

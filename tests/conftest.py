@@ -12,7 +12,9 @@ import pytest
 
 from assistance.embedded.databases import create_database, drop_database
 from assistance.embedded.postgres import EmbeddedPostgresError
+from tests.certificates import Authority
 from tests.servers import ControlledPostgres, RabbitServer, Server, ServerMissing, SharedServers
+from tests.servers.encrypted import EncryptedPostgres, EncryptedRabbit
 from tests.servers.nginx import nginx_program
 from tests.servers.promtool import promtool_program
 from tests.servers.shared import database_url as url_of_database
@@ -93,6 +95,45 @@ def nginx() -> Path:
         return nginx_program()
     except ServerMissing as missing:
         pytest.skip(f"{_SKIPPED}{missing}")
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """An authority whose certificates nobody trusts by himself."""
+    return Authority(tmp_path_factory.mktemp("authorities") / "known")
+
+
+@pytest.fixture(scope="module")
+def encrypted_rabbit(
+    servers: SharedServers, authority: Authority, unique_name: Callable[[], str]
+) -> Iterator[EncryptedRabbit]:
+    """A RabbitMQ of the file's own with an encrypted port, whose certificate is for 127.0.0.1."""
+    certified = authority.issue("127.0.0.1")
+    server = _or_skip(lambda: EncryptedRabbit(servers.folder / "own" / unique_name(), certified))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+        server.remove()
+
+
+@pytest.fixture(scope="module")
+def encrypted_postgres(
+    servers: SharedServers, authority: Authority, unique_name: Callable[[], str]
+) -> Iterator[EncryptedPostgres]:
+    """A PostgreSQL of the file's own without a schema, reachable encrypted only, whose certificate is for 127.0.0.1."""
+    try:
+        server = EncryptedPostgres(servers.folder / "own" / unique_name())
+    except ServerMissing as missing:  # a skip everywhere: not every distribution has one that is new enough
+        pytest.skip(f"{_SKIPPED}{missing}")
+    try:
+        _or_skip(server.start)
+        server.show(authority.issue("127.0.0.1"))
+        yield server
+    finally:
+        server.stop()
+        server.remove()
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import ssl
-import subprocess
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from assistance.channels import email
 from assistance.channels.contract import Channel, ChannelType, DeliveryKey
@@ -47,17 +42,3 @@ def assert_ended_as(outcome: Outcome, expected: type[Outcome] | RejectionReason)
         assert getattr(outcome, "reason", None) is expected, outcome
     else:
         assert isinstance(outcome, expected), outcome
-
-
-def tls_for_loopback(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """A server's TLS side with a certificate for 127.0.0.1 only, and the file that makes clients trust it."""
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-days", "2", "-subj", "/CN=fake", "-addext", "subjectAltName=IP:127.0.0.1"]
-    try:
-        subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("needs the openssl command to make a certificate")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    return context, certificate

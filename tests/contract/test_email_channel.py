@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import email
-import ssl
 from collections.abc import Iterator
 from email import policy
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from assistance.channels import wire
 from assistance.channels.contract import Channel
 from assistance.domain.outcome import (
     Delivered,
@@ -28,13 +25,7 @@ from tests.contract.channel_tools import (
     assert_ended_as,
     deliver,
     mailer,
-    tls_for_loopback,
 )
-
-
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Path]:
-    return tls_for_loopback(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
@@ -137,27 +128,3 @@ def test_nothing_is_said_to_a_server_that_does_not_offer_the_encryption_asked_fo
     monkeypatch.setenv("URL", f"smtp://bot:canary@127.0.0.1:{provider.port}?starttls=1")
     assert isinstance(deliver(mailer("env:URL")), RetryLater)
     assert [command.split()[0] for command in provider.commands] == ["ehlo"]
-
-
-@pytest.mark.parametrize("scheme", ["smtp", "smtps"])
-def test_certificates_are_verified(
-    tls: tuple[ssl.SSLContext, Path], monkeypatch: pytest.MonkeyPatch, scheme: str
-) -> None:
-    context, authority = tls
-    with FakeSmtp(tls=context, implicit_tls=scheme == "smtps", login=("bot", "right")) as provider:
-        option = "?starttls=1" if scheme == "smtp" else ""
-        monkeypatch.setenv("URL", f"{scheme}://bot:right@127.0.0.1:{provider.port}{option}")
-        assert isinstance(deliver(mailer("env:URL")), RetryLater)
-        assert not any("AUTH" in command for command in provider.commands)
-        monkeypatch.setattr("assistance.channels.smtp.tls_context", lambda: trusting(authority))
-        monkeypatch.setattr(wire, "tls_context", lambda: trusting(authority))
-        outcome = deliver(mailer("env:URL"))
-        assert isinstance(outcome, Delivered), outcome
-        monkeypatch.setenv("URL", f"{scheme}://bot:right@localhost:{provider.port}{option}")
-        outcome = deliver(mailer("env:URL"))
-        assert isinstance(outcome, RetryLater)
-        assert outcome.code == "tls_failed"
-
-
-def trusting(authority: Path) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=str(authority))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from assistance.domain.outcome import (
 from assistance.testing.channel_contract import new_key
 from assistance.testing.http_server import FakeHttpServer, Raw, Reply
 from assistance.testing.smtp_server import FakeSmtp
+from tests.certificates import Authority
 from tests.contract.channel_tools import (
     CONFIGURATION,
     CONTENT,
@@ -29,7 +29,6 @@ from tests.contract.channel_tools import (
     assert_ended_as,
     built,
     deliver,
-    tls_for_loopback,
 )
 
 
@@ -37,11 +36,6 @@ from tests.contract.channel_tools import (
 def secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_TOKEN", TOKEN)
     monkeypatch.setenv("FAKE_SECRET", SIGNING_SECRET)
-
-
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Path]:
-    return tls_for_loopback(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
@@ -128,8 +122,9 @@ def test_a_status_that_came_counts_even_when_the_body_breaks_off(channel: Channe
     assert isinstance(deliver(channel), Delivered)
 
 
-def test_a_failed_tls_handshake_is_certainly_not_sent(tls: tuple[ssl.SSLContext, Path]) -> None:
-    for server in (FakeSmtp(tls=tls[0], implicit_tls=True), FakeSmtp()):
+def test_a_failed_tls_handshake_is_certainly_not_sent(tmp_path: Path) -> None:
+    untrusted = Authority(tmp_path / "unknown").issue("127.0.0.1")
+    for server in (FakeSmtp(tls=untrusted.server_side(), implicit_tls=True), FakeSmtp()):
         with server:
             url = f"https://127.0.0.1:{server.port}/"
             outcome = deliver(built(webhook.CHANNEL_TYPE, url=url, secret="env:FAKE_SECRET"))

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.servers.encrypted import postgres_with_tls
 from tests.servers.faults import faketime_library
 from tests.servers.missing import ServerMissing
 from tests.servers.nginx import nginx_program
@@ -15,12 +16,17 @@ def _rabbit() -> Path:
     return rabbit_programs().scripts.parent
 
 
+def _postgres_with_tls() -> Path:
+    return postgres_with_tls().folder
+
+
 if __name__ == "__main__":
     wanted: dict[str, Callable[[], Path]] = {
         "RabbitMQ": _rabbit,
         "promtool": promtool_program,
         "libfaketime": faketime_library,
         "nginx": nginx_program,
+        "PostgreSQL with TLS": _postgres_with_tls,
     }
     for title, find in wanted.items():
         try:

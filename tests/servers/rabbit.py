@@ -79,14 +79,22 @@ class Membership:
 
 
 class RabbitServer:
-    """One RabbitMQ node with all its files in `folder`; ports and data survive `stop`, `kill` and `start`."""
+    """One RabbitMQ node with all its files in `folder`; ports and data survive `stop`, `kill` and `start`.
+
+    `more` are further lines of its configuration.
+    """
 
     def __init__(
-        self, folder: Path, programs: RabbitPrograms | None = None, membership: Membership | None = None
+        self,
+        folder: Path,
+        programs: RabbitPrograms | None = None,
+        membership: Membership | None = None,
+        more: str = "",
     ) -> None:
         self._folder = folder.resolve()
         self._programs = programs or rabbit_programs()
         self._membership = membership
+        self._more = more
         self._password = membership.password if membership else secrets.token_urlsafe(12)
         self._guard: subprocess.Popen[bytes] | None = None
         self._group = 0
@@ -220,6 +228,7 @@ class RabbitServer:
         configuration = _CONFIGURATION.format(
             port=self.port, user=USER, password=self._password, disk=DISK_LIMIT, memory=MEMORY_LIMIT
         )
+        configuration += self._more
         if self._membership:
             configuration += _CLUSTER_CONFIGURATION + "".join(
                 f"cluster_formation.classic_config.nodes.{number} = {name}\n"

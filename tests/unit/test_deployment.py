@@ -96,6 +96,28 @@ def test_a_broken_promise_is_found(check: ModuleType, document: Any, spoil: Call
     assert len(list(check.mistakes(spoiled))) == 1
 
 
+def test_the_file_for_tls_adds_an_encrypted_port_to_the_gateway_and_changes_nothing_else(
+    check: ModuleType, document: Any
+) -> None:
+    encrypted = check.parse(check.find_compose(), ROOT / "deploy" / "compose.tls.yml")
+    document = copy.deepcopy(document)
+    plain, gateway = document["services"].pop("gateway"), encrypted["services"].pop("gateway")
+    assert encrypted == document
+    (port,) = [port for port in gateway.pop("ports") if port not in plain["ports"]]
+    mounted = [each for each in gateway.pop("volumes") if each not in plain["volumes"]]
+    assert gateway == {name: value for name, value in plain.items() if name not in ("ports", "volumes")}
+    assert (port.get("host_ip"), port["published"], port["target"]) == (None, "443", 8443)
+    conf = ROOT / "deploy" / "nginx" / "tls.conf"
+    assert {each["target"]: each["source"] for each in mounted} == {
+        "/etc/nginx/assistance-tls.conf": str(conf),
+        "/etc/nginx/tls": str(ROOT / "deploy" / "tls"),
+    }
+    assert all(each["read_only"] for each in mounted)
+    text = conf.read_text(encoding="utf-8")
+    assert "listen 8443 ssl;" in text
+    assert re.findall(r"ssl_certificate(?:_key)? (.*)/", text) == ["/etc/nginx/tls"] * 2
+
+
 def test_without_compose_the_check_says_so_and_passes(tmp_path: Path) -> None:
     interpreter = tmp_path / "python"
     interpreter.symlink_to(sys.executable)

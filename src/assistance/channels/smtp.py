@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from assistance.channels.wire import NotConnected, connect, ended_at, peer_has_left, secure, tls_context
+from assistance.channels.wire import NotConnected, connect, ended_at, explain, peer_has_left, secure, tls_context
 from assistance.domain.outcome import NO_TIME
 from assistance.runtime.clock import Deadline
 
@@ -172,7 +172,7 @@ class Conversation:
         try:
             code, text = self._smtp.starttls(context=tls_context())
         except OSError as error:
-            raise NotConnected("tls_failed", f"{self._server.host}: {type(error).__name__}") from error
+            raise NotConnected("tls_failed", f"{self._server.host}: {explain(error)}") from error
         self._expect("starttls", (220,), (code, text))
         self._greet()
 

@@ -17,6 +17,8 @@ from typing import Any
 from assistance.runtime.clock import Deadline
 from assistance.runtime.watchdog import watchdog
 
+#: Where errors of sockets and of TLS say what it was, the most telling first.
+_TELLING = ("verify_message", "strerror", "reason")
 #: What `socket.getaddrinfo` answers.
 Addresses = list[tuple[Any, ...]]
 #: Finds the addresses of a host and port by a deadline; raises `NotConnected`.
@@ -34,7 +36,7 @@ class NotConnected(Exception):
 
 def explain(error: BaseException) -> str:
     """What went wrong, in a few words that never quote data."""
-    text = getattr(error, "strerror", None) or getattr(error, "reason", None)
+    text = next(filter(None, (getattr(error, name, None) for name in _TELLING)), None)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

@@ -26,6 +26,15 @@ _UNAVAILABLE_CODES = (_READ_ONLY, "25P03", "55P03", "40001", "40P01")
 _NO_SCHEMA_CODES = ("42P01", "3F000")
 #: Serialisation failure and deadlock: the same transaction, run again, usually succeeds.
 _TRY_AGAIN_CODES = ("40001", "40P01")
+#: What libpq says when no encrypted connection came about, and what we say then: health checks show it to anybody, and
+#: libpq's own words name hosts and users.
+_TLS_TROUBLES = {
+    "certificate verify failed": "its certificate is not trusted",
+    "does not match host name": "its certificate is for another name",
+    "server does not support SSL": "it offers no encryption",
+    "root certificate file": "the file that sslrootcert names cannot be used",
+    "invalid sslmode value": "its sslmode is none that PostgreSQL knows",
+}
 _TRIES = 3
 _PAUSE_SECONDS = 0.05
 
@@ -44,10 +53,13 @@ class Database:
     ) -> None:
         self._deadline_seconds = deadline_seconds
         self._pool_size = pool_size
+        self._is_closed = False
         db_pool_size.inc(pool_size)
         patience = max(1, round(deadline_seconds * 0.4))
         self._engine = sqlalchemy.create_engine(
             driver_url(url),
+            # What a statement was given is what customers said, and secrets.
+            hide_parameters=True,
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=patience,
@@ -72,13 +84,22 @@ class Database:
         """
         deadline = deadline or Deadline.after(self._deadline_seconds)
         committing = False
-        with _translated(lambda: committing):
-            with self._engine.connect() as connection, db_pool_in_use.track_inprogress():
-                with watchdog.at(deadline, _cut(connection)):
-                    with connection.begin() as transaction:
-                        yield connection
-                        committing = True
-                        transaction.commit()
+        with _translated(lambda: committing), self._connection() as connection:
+            with watchdog.at(deadline, _cut(connection)), connection.begin() as transaction:
+                yield connection
+                committing = True
+                transaction.commit()
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        if self._is_closed:
+            raise DatabaseUnavailable("This process has closed its database.")
+        with self._engine.connect() as connection, db_pool_in_use.track_inprogress():
+            try:
+                yield connection
+            finally:
+                if self._is_closed and not connection.invalidated:
+                    connection.detach()  # or it would go back to a pool that nobody closes any more
 
     def run(self, work: Callable[[Connection], Result], deadline: Deadline | None = None) -> Result:
         """Run `work` in a transaction; again, twice at most and 50 ms apart, on a deadlock or serialisation failure."""
@@ -109,7 +130,8 @@ class Database:
             )
 
     def close(self) -> None:
-        """Close every idle connection."""
+        """Close every connection: those in use when they are given back. Whoever asks for one later gets none."""
+        self._is_closed = True
         self._engine.dispose()
         db_pool_size.dec(self._pool_size)
         self._pool_size = 0
@@ -171,9 +193,15 @@ def raw_connection(url: str) -> psycopg.Connection[Any]:
             **{key: value for key, value in parameters.items() if value is not None}, autocommit=True
         )
     except psycopg.OperationalError as error:
-        raise DatabaseUnavailable("The database cannot be reached.") from error
+        raise DatabaseUnavailable(f"The database cannot be reached{tls_trouble(error)}.") from error
     except psycopg.ProgrammingError as error:
-        raise SettingsError(f"ASSISTANCE_DATABASE_URL is wrong: {error}.") from error
+        raise SettingsError(f"ASSISTANCE_DATABASE_URL is wrong: {str(error).strip()}.") from error
+
+
+def tls_trouble(error: BaseException) -> str:
+    """The end of a sentence about a connection that failed: what is wrong with its encryption, or nothing."""
+    words = str(getattr(error, "orig", error))
+    return next((f": {ours}" for theirs, ours in _TLS_TROUBLES.items() if theirs in words), "")
 
 
 def sqlstate(error: BaseException | None) -> str | None:
@@ -193,12 +221,13 @@ def _translated(committing: Callable[[], bool]) -> Iterator[None]:
         if code in _NO_SCHEMA_CODES:
             raise DatabaseUnavailable("The database lacks this program's schema: run `assistance migrate`.") from error
         if isinstance(error.orig, psycopg.ProgrammingError) and not code:
-            raise SettingsError(f"ASSISTANCE_DATABASE_URL is wrong: {error.orig}.") from error
+            raise SettingsError(f"ASSISTANCE_DATABASE_URL is wrong: {str(error.orig).strip()}.") from error
         lost = error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError)
         if committing() and lost and code not in _TRY_AGAIN_CODES:
             raise CommitUnknown from error
         if lost or code[:2] in _UNAVAILABLE_CLASSES or code in _UNAVAILABLE_CODES:
-            raise DatabaseUnavailable(f"The database is unavailable{f' ({code})' if code else ''}.") from error
+            reason = f" ({code})" if code else tls_trouble(error)
+            raise DatabaseUnavailable(f"The database is unavailable{reason}.") from error
         raise
 
 

@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import exc
 
 from assistance.domain.errors import DatabaseUnavailable, SchemaMismatch
-from assistance.storage.database import driver_url, schema_revision
+from assistance.storage.database import driver_url, schema_revision, tls_trouble
 
 #: Any constant does, as long as every version of this program uses the same one.
 _LOCK = 7_260_926_417
@@ -50,7 +50,7 @@ def migrate(url: str) -> tuple[str | None, str | None]:
             connection.execute(sqlalchemy.text("SELECT pg_advisory_unlock(:lock)"), {"lock": _LOCK})
             return before, after
     except exc.OperationalError as error:
-        raise DatabaseUnavailable("The database cannot be reached.") from error
+        raise DatabaseUnavailable(f"The database cannot be reached{tls_trouble(error)}.") from error
     finally:
         engine.dispose()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+
 import pika
 import structlog
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
@@ -20,12 +22,19 @@ def probe(url: str, timeout_seconds: float = 2.0) -> None:
     """
     addresses = parse_url(url)
     share = timeout_seconds / len(addresses)
+    refused: str | None = None
     for address in addresses:
         parameters = address.parameters("assistance-probe", socket_seconds=share, handshake_seconds=share)
         try:
             pika.BlockingConnection(parameters).close()
+        except ssl.SSLCertVerificationError as error:
+            log.debug("broker.probe_failed", host=str(address), reason=error.verify_message)
+            # Health checks show the sentence to anybody: what follows the comma names the host.
+            refused = error.verify_message.partition(",")[0]
         except (AMQPError, AMQPConnectorException, OSError) as error:
             log.debug("broker.probe_failed", host=str(address), reason=type(error).__name__)
         else:
             return
+    if refused is not None:
+        raise BrokerUnavailable(f"The message broker's certificate is refused ({refused}); outbox rows wait.")
     raise BrokerUnavailable
