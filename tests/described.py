@@ -17,6 +17,8 @@ from assistance.api.openapi import document
 
 Headers = list[tuple[str, str]]
 
+_JSON = ("application/json", "application/problem+json")
+
 
 class NotAsDescribed(AssertionError):
     """An answer that the description does not know."""
@@ -40,7 +42,7 @@ def compare_every_answer(app: Flask) -> None:
             return pieces
         kind = dict(headers).get("Content-Type", "").partition(";")[0]
         body = b""
-        if kind.endswith("json"):
+        if kind in _JSON:
             body = b"".join(pieces)
             pieces = ClosingIterator([body], getattr(pieces, "close", lambda: None))
         found = list(complaints(environ["REQUEST_METHOD"], rule, int(status[:3]), headers, body))

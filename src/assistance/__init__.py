@@ -17,6 +17,9 @@ A request for assistance travels through these folders, in this order:
 
     client.py      the bot's side of it, for bots in Python
 
+Beside that way, clients/ and limits/ say who may call and how often, privacy/ hands out and erases what is stored about
+a customer.
+
 Stages meet in tables and messages, never in imports of one another.
 """
 

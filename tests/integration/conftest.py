@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from assistance import wsgi
 from assistance.broker.contract import ConnectionState
 from assistance.broker.memory import MemoryBroker
 from assistance.broker.rabbitmq.publisher import RabbitPublisher
@@ -60,8 +61,31 @@ def install(request: pytest.FixtureRequest) -> Iterator[Install]:
 
 
 @pytest.fixture
+def closing_apps(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Closes what `build_app` opened, which in production the end of the process does."""
+    opened: list[Any] = []
+
+    def remembered(make: Callable[..., Any]) -> Callable[..., Any]:
+        def made(*arguments: Any, **settings: Any) -> Any:
+            opened.append(make(*arguments, **settings))
+            return opened[-1]
+
+        return made
+
+    for name in ("open_database", "WakeUpSender"):
+        monkeypatch.setattr(wsgi, name, remembered(getattr(wsgi, name)))
+    yield
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture
 def terminal(
-    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    database_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    closing_apps: None,
 ) -> Terminal:
     """The command line of an installation with channels `people` and `inbox`, topics `help` and `both`."""
     (tmp_path / "assistance.toml").write_text(FILE, encoding="utf-8")

@@ -111,8 +111,8 @@ def test_a_token_is_in_no_log_line(
     captured = capsys.readouterr()
     said = captured.out + captured.err + caplog.text
     assert "api.caller_refused" in said
-    for given in (key.text, revoked.text, "header.payload"):
-        assert given[14:] not in said
+    for secret in (key.text[14:], revoked.text[14:], "header.payload"):
+        assert secret not in said
 
 
 def test_another_clients_request_answers_exactly_like_one_that_never_was(

@@ -162,7 +162,7 @@ def test_a_request_without_a_fallback_pays_nothing_for_it(world: World) -> None:
     first, second = world.submit("help").id, world.submit("help").id
     failing, arriving = world.take(first, "team").lease, world.take(second, "team").lease
     again = TryAgain(delay_seconds=0.0, refund=False, problem=Problem(kind="retry_later", code="busy", detail="Busy."))
-    assert statements_of(world, failing, again, LATER) == ["UPDATE", "UPDATE", "INSERT"]
+    assert statements_of(world, failing, again, LATER) == ["SELECT", "UPDATE", "UPDATE", "INSERT"]
     told = statements_of(world, arriving, Deliver(receipt=RECEIPT.receipt), RECEIPT)
     assert told == ["SELECT", "UPDATE", "UPDATE", "SELECT", "SELECT", "UPDATE", "INSERT"]
 

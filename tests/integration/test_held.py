@@ -9,7 +9,6 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from assistance.api.status import shown_request
 from assistance.conciliation.ledger import read_ledger
 from assistance.deliveries.lease import NothingToDo, ToLookUp, ToSend
 from assistance.deliveries.replay import replay
@@ -74,7 +73,7 @@ def test_everybody_sees_that_it_is_held(holding: World) -> None:
     request = held(holding, "both")
     found = find_request(holding.database, request, Deadline.after(20), client=None)
     assert found is not None
-    people, inbox = sorted(shown_request(found)["deliveries"], key=lambda delivery: delivery["channel"] != "people")
+    people, inbox = sorted(found["deliveries"], key=lambda delivery: delivery["channel"] != "people")
     assert (people["state"], people["held"], people["next_attempt_at"]) == ("unknown", True, None)
     assert people["last_error"]["code"] == "no_lookup"
     assert (inbox["held"], inbox["next_attempt_at"] is not None) == (False, True)

@@ -90,7 +90,7 @@ def test_nothing_is_said_on_a_connection_that_was_made_too_late(monkeypatch: pyt
     deadline = Deadline.after(0.1)
     with socket.create_server(("127.0.0.1", 0)) as server:
 
-        def stopped_after_connecting(host: str, port: int, _deadline: Deadline) -> socket.socket:
+        def stopped_after_connecting(host: str, port: int, *_: object) -> socket.socket:
             made = socket.create_connection((host, port))
             time.sleep(0.2)
             return made

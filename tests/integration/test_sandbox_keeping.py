@@ -181,7 +181,7 @@ def test_a_full_disk_is_never_answered_with_yes(sandbox: Sandbox, monkeypatch: p
         assert refusal(error) == "fatal_error"
         with pytest.raises(smtplib.SMTPDataError):
             send_mail(sandbox.smtp_port)
-    assert messages(sandbox) == {"slack": {}, "mails": []}
+    assert messages(sandbox) == {"slack": {}, "mails": [], "callbacks": []}
     slack(sandbox).chat_postMessage(channel="C1", text="y")
     assert [message["text"] for message in messages(sandbox)["slack"]["C1"]] == ["y"]
 

@@ -184,7 +184,7 @@ def test_what_cannot_be_mapped_is_kept_and_becomes_a_request_once_the_mapping_is
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"\xff\xfe", b"no json", b"[]", b'{"wanted": true, "topic": "nobody", "text": "x"}', b'{"wanted": true}'],
+    [b" ", b"\xff\xfe", b"no json", b"[]", b'{"wanted": true, "topic": "nobody", "text": "x"}', b'{"wanted": true}'],
     ids=range(6),
 )
 def test_no_authentic_message_is_lost_whatever_it_holds(sender: Sender, world: World, body: bytes) -> None:

@@ -26,6 +26,8 @@ def test_a_request_is_found_with_every_delivery_as_it_stands(world: World) -> No
     assert deliveries["people"]["last_error"] == {"class": "retry_later", "code": "busy", "detail": "Busy."}
     assert deliveries["people"]["next_attempt_at"] is not None
     assert deliveries["inbox"] == {
+        "purpose": "notify",
+        "event_version": 1,
         "channel": "inbox",
         "step": 0,
         "state": "delivered",

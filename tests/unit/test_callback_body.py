@@ -111,6 +111,15 @@ def test_a_request_keeps_which_webhooks_of_the_operator_are_called(tmp_path: Pat
         callbacks_of(configuration, "", "http://127.0.0.1:9001/elsewhere")
 
 
+def test_a_webhook_of_one_client_cannot_be_told_of_another_clients_requests(tmp_path: Path) -> None:
+    configuration = read(tmp_path, FILE + WEBHOOKS.replace("env:SHOP_URL", "http://127.0.0.1:9001/shop"))
+    theirs = next(webhook.url for webhook in configuration.webhooks.values() if webhook.client == "shop-bot")
+    assert callbacks_of(configuration, "shop-bot", theirs)["callback_to"] == "shop"
+    for client in ("another-bot", ""):
+        with pytest.raises(UrlRefused):
+            callbacks_of(configuration, client, theirs)
+
+
 def test_the_channel_for_callbacks_is_always_there_and_no_topic_can_go_to_it(tmp_path: Path) -> None:
     assert set(read(tmp_path, FILE).channels) == {"sales-team", "callbacks"}
     for text in (FILE.replace('"sales-team"\n', '"callbacks"\n'), FILE + '[channels.callbacks]\ntype = "webhook"\n'):
@@ -147,9 +156,9 @@ def test_a_wrong_secret_is_named_by_its_table_when_the_channel_is_built(tmp_path
         ({}, ["/url"]),
         ({"url": 7}, ["/url"]),
         ({"url": "https://bot.example.com/", "events": []}, ["/events"]),
-        ({"url": "https://bot.example.com/", "events": ["assistance.accepted"]}, ["/events"]),
+        ({"url": "https://bot.example.com/", "events": ["assistance.accepted"]}, ["/events/0"]),
         ({"url": "https://bot.example.com/", "events": "all"}, ["/events"]),
-        ({"url": "https://bot.example.com/", "secret": "x"}, [""]),
+        ({"url": "https://bot.example.com/", "secret": "x"}, ["/secret"]),
         ([], [""]),
     ],
     ids=range(7),
