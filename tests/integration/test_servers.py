@@ -87,6 +87,7 @@ def test_an_own_postgres_has_the_schema(own_postgres: Callable[..., ControlledPo
         assert connection.execute("SHOW fsync").fetchone() == ("off",)
 
 
+@pytest.mark.long  # the promise of the broker, which test_rabbitmq_faults relies on in each run
 def test_confirmed_messages_survive_a_stop_and_a_kill_of_the_broker(own_rabbit: Callable[[], RabbitServer]) -> None:
     server = own_rabbit()
     url = server.new_vhost("tenant")
@@ -100,6 +101,7 @@ def test_confirmed_messages_survive_a_stop_and_a_kill_of_the_broker(own_rabbit: 
     assert "queue" in server.rabbitmqctl("list_queues", "-p", "tenant", "name")
 
 
+@pytest.mark.long
 def test_a_kill_of_the_starting_process_leaves_no_broker_and_no_port_mapper(
     tmp_path: Path, own_rabbit: Callable[[], RabbitServer]
 ) -> None:

@@ -121,20 +121,26 @@ def tls_context() -> ssl.SSLContext:
 
 @contextlib.contextmanager
 def ended_at(sock: socket.socket, deadline: Deadline) -> Iterator[None]:
-    """Shut the connection down at the deadline, which ends any call blocked on it, also one fed a byte at a time."""
+    """Shut the connection down at the deadline, which ends any call blocked on it, also one fed a byte at a time.
+
+    Raises `NotConnected` when that cannot be arranged; nothing may have been sent before.
+    """
     # The duplicate stays open for the whole block: the watchdog can never meet a descriptor that was closed meanwhile
     # and given to somebody else. It also survives the hand-over of the descriptor to a TLS socket.
-    with sock.dup() as duplicate:
-        with watchdog.at(deadline, lambda: duplicate.shutdown(socket.SHUT_RDWR)):
-            yield
+    try:
+        duplicate = sock.dup()
+    except OSError as error:
+        raise NotConnected("no_descriptor", explain(error)) from error
+    with duplicate, watchdog.at(deadline, lambda: duplicate.shutdown(socket.SHUT_RDWR)):
+        yield
 
 
 def peer_has_left(sock: socket.socket) -> bool:
-    """Whether the other side is known to have closed or reset the connection; reads nothing."""
-    with socket.socket(fileno=socket.dup(sock.fileno())) as duplicate:
-        try:
+    """Whether the other side closed or reset the connection, or nobody can tell; reads nothing."""
+    try:
+        with socket.socket(fileno=socket.dup(sock.fileno())) as duplicate:
             return duplicate.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-        except (BlockingIOError, InterruptedError):
-            return False
-        except OSError:
-            return True
+    except (BlockingIOError, InterruptedError):
+        return False
+    except OSError:
+        return True

@@ -94,12 +94,18 @@ class Database:
     def _connection(self) -> Iterator[Connection]:
         if self._is_closed:
             raise DatabaseUnavailable("This process has closed its database.")
-        with self._engine.connect() as connection, db_pool_in_use.track_inprogress():
+        with self._connect() as connection, db_pool_in_use.track_inprogress():
             try:
                 yield connection
             finally:
                 if self._is_closed and not connection.invalidated:
                     connection.detach()  # or it would go back to a pool that nobody closes any more
+
+    def _connect(self) -> Connection:
+        try:
+            return self._engine.connect()
+        except OSError as error:  # this process may open nothing more
+            raise DatabaseUnavailable(f"The database cannot be reached ({error.strerror}).") from error
 
     def run(self, work: Callable[[Connection], Result], deadline: Deadline | None = None) -> Result:
         """Run `work` in a transaction; again, twice at most and 50 ms apart, on a deadlock or serialisation failure."""
@@ -192,7 +198,7 @@ def raw_connection(url: str) -> psycopg.Connection[Any]:
         return psycopg.connect(
             **{key: value for key, value in parameters.items() if value is not None}, autocommit=True
         )
-    except psycopg.OperationalError as error:
+    except (psycopg.OperationalError, OSError) as error:
         raise DatabaseUnavailable(f"The database cannot be reached{tls_trouble(error)}.") from error
     except psycopg.ProgrammingError as error:
         raise SettingsError(f"ASSISTANCE_DATABASE_URL is wrong: {str(error).strip()}.") from error

@@ -1,0 +1,63 @@
+"""Processes that may open nothing more: they refuse or wait, and go on by themselves once they may."""
+
+from __future__ import annotations
+
+import resource
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.installation import installation, wait_until
+from tests.servers.postgres import children_of
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@contextmanager
+def nothing_more_to_open(pid: int) -> Iterator[None]:
+    """Let a process open no file and no connection beyond those that it has."""
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    opened = max(int(file.name) for file in Path(f"/proc/{pid}/fd").iterdir())
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (opened + 1, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+
+def test_without_descriptors_calls_are_refused_and_deliveries_wait_and_both_go_on_afterwards(
+    tmp_path: Path, database_url: str, broker_url: str
+) -> None:
+    with installation(tmp_path, database_url, broker_url) as running:
+        consumer = running.processes["consumer"].pid
+        (api,) = (child for child in children_of(running.processes["api"].pid) if _serves(child))
+        with nothing_more_to_open(consumer):
+            running.post_until_accepted("sales", "while nothing can be sent")
+            wait_until(
+                lambda: any(line.get("answer") == "retry_later" for line in running.log_lines("consumer")),
+                seconds=30,
+                what="the consumer found out",
+            )
+        with ExitStack() as idle, nothing_more_to_open(api):
+            for _ in range(50):
+                idle.enter_context(socket.create_connection(("127.0.0.1", running.http_port), timeout=5))
+            status, body = running.post("sales", "while nobody can be let in", key=str(uuid.uuid4()), timeout=5)
+            assert status in (0, 202, 503), body
+        running.post_until_accepted("sales", "afterwards")
+        wanted = {"while nothing can be sent", "afterwards"}
+        wait_until(lambda: wanted <= set(running.slack_messages()), seconds=60, what="both are at Slack")
+        assert set(running.slack_messages().values()) == {1}
+        wait_until(lambda: "violations" not in running.ledger(), seconds=30, what="the ledger closes")
+        assert running.processes["consumer"].poll() is None
+        assert _serves(api)
+
+
+def _serves(pid: int) -> bool:
+    try:
+        return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
