@@ -223,7 +223,7 @@ def test_a_caller_who_hangs_up_in_the_middle_of_the_answer_gets_the_same_one_for
     try:
         running.start("api")
         body = b'{"topic":"sales","description":"half an answer"}'
-        head = "POST /assistance HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nIdempotency-Key: half\r\n"
+        head = "POST /assistance HTTP/1.1\r\nHost: [::1]\r\nContent-Type: application/json\r\nIdempotency-Key: half\r\n"
         with socket.create_connection(("127.0.0.1", running.http_port), timeout=20) as caller:
             caller.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
             assert caller.recv(12) == b"HTTP/1.1 202"

@@ -21,6 +21,7 @@ from assistance.deliveries.replay import replay
 from assistance.deliveries.webhooks import MOST_WEBHOOKS
 from assistance.domain.caller import ANONYMOUS
 from assistance.domain.errors import TooManyWebhooks, UrlRefused, WebhookExists
+from assistance.domain.event import EventType
 from assistance.domain.outcome import Rejected, RejectionReason
 from assistance.intake.submit import Intake
 from assistance.intake.webhooks import Webhooks
@@ -56,17 +57,16 @@ class Bot:
         callbacks = ChannelSettings(
             name="callbacks", type=CHANNEL_TYPE, options={"webhooks": tables}, retry=retry, settle_seconds=0.001
         )
-        clients = {
-            "operator": None if for_operator else "somebody-else",
-            "mine": "somebody-else",
-            "single": "somebody-else",
-        }
+        client = None if for_operator else "somebody-else"
+        hooks = [WebhookSettings(name="operator", url=self.urls["operator"], client=client)]
+        # Trusted, and told of nothing by themselves: no request here is erased.
+        hooks += [
+            WebhookSettings(name=name, url=self.urls[name], events=(EventType.ERASED,)) for name in ("mine", "single")
+        ]
         self.world.configuration = replace(
             self.world.configuration,
             channels={**self.world.configuration.channels, "callbacks": callbacks},
-            webhooks={
-                name: WebhookSettings(name=name, url=url, client=clients[name]) for name, url in self.urls.items()
-            },
+            webhooks={webhook.name: webhook for webhook in hooks},
         )
         self.world.intake = Intake(
             self.world.database,

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from joserfc import jwt
+from joserfc.jwk import OctKey
 
 from assistance.clients import store
 from assistance.domain.caller import Scope
@@ -26,8 +28,14 @@ SECRETS = {
     "HOOK_SECRET": "whsec_Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5",
     "SOURCE_SECRET": "canarysource-thirty-two-bytes-long",
     "GIVEN_KEY": "canarygiven",  # sent by a caller whom nobody knows
+    "ISSUER_SECRET": "canaryissuer-thirty-two-bytes-long",
+    "VERIFY_TOKEN": "canaryverify",
+    "OPERATORS_URL": "http://canaryuser:canaryhook@127.0.0.1:{closed_port}/callbacks",
 }
-MARKS = ("canaryslack", "canarysmtp", "Y2FuYXJ5", "canarysource", "canarygiven", "canarydatabase")
+MARKS = (
+    *("canaryslack", "canarysmtp", "Y2FuYXJ5", "canarysource", "canarygiven", "canarybroker"),
+    *("canaryissuer", "canaryverify", "canaryuser", "canaryhook", "Y2FuYXJ5dXNlcjpjYW5hcnlob29r"),
+)
 WORD = "Quetzalcoatl"
 
 CONFIGURATION = """
@@ -63,6 +71,17 @@ hook = "hook"
 [sources.crm]
 scheme = "hub"
 secret = "env:SOURCE_SECRET"
+verify_token = "env:VERIFY_TOKEN"
+
+[issuers.sso]
+issuer = "https://login.example.com/"
+audience = "assistance"
+algorithms = ["HS256"]
+secret = "env:ISSUER_SECRET"
+
+[webhooks.operator]
+url = "env:OPERATORS_URL"
+secret = "env:HOOK_SECRET"
 
 [sources.crm.request]
 topic = "sales"
@@ -78,7 +97,7 @@ class Run:
         self.http_port, slack_port, smtp_port, closed_port = (free_port() for _ in range(4))
         config = folder / "assistance.toml"
         config.write_text(CONFIGURATION.format(slack_port=slack_port, closed_port=closed_port), encoding="utf-8")
-        url = driver_url(database_url).set(drivername="postgresql", password="canarydatabase")
+        url = driver_url(database_url).set(drivername="postgresql", password=password_in(database_url))
         environment = environment_with(
             database_url=url.render_as_string(hide_password=False),
             broker_url="memory:",
@@ -86,14 +105,18 @@ class Run:
             http_port=self.http_port,
             http_workers=1,
             log_level="debug",
-        ) | {name: value.format(smtp_port=smtp_port) for name, value in SECRETS.items()}
+        ) | {name: value.format(smtp_port=smtp_port, closed_port=closed_port) for name, value in SECRETS.items()}
+        # Nobody answers there: this one does nothing but try, and tell.
+        no_broker = environment | {"ASSISTANCE_BROKER_URL": f"amqp://canaryuser:canarybroker@127.0.0.1:{closed_port}/"}
         self.children: list[Child] = []
         for name, command in {
             "sandbox": ["-m", "tests.e2e.sandbox_process", str(slack_port), str(smtp_port), str(folder / "sandbox")],
             "worker": ["-m", "assistance", "worker"],
             "api": ["-m", "assistance", "api"],
+            "relay": ["-m", "assistance", "relay"],
         }.items():
-            self.children.append(nursery_of_this_run().start(command, environment, folder / f"{name}.log"))
+            given = no_broker if name == "relay" else environment
+            self.children.append(nursery_of_this_run().start(command, given, folder / f"{name}.log"))
 
     def call(self, path: str, body: Any = None, **headers: str) -> tuple[int, str]:
         """The status, and the whole answer as text; 0 while nobody answers."""
@@ -117,7 +140,7 @@ class Run:
 
     def logs(self) -> str:
         """What the processes said; the sandbox plays a third party, who may know what it was sent."""
-        return "\n".join((self.folder / f"{name}.log").read_text() for name in ("api", "worker"))
+        return "\n".join((self.folder / f"{name}.log").read_text() for name in ("api", "worker", "relay"))
 
 
 @pytest.fixture
@@ -125,6 +148,11 @@ def run(tmp_path: Path, database_url: str) -> Iterator[Run]:
     run = Run(tmp_path, database_url)
     yield run
     run.stop()
+
+
+def password_in(database_url: str) -> str:
+    """The database's own, or one of ours where it wants none."""
+    return driver_url(database_url).password or "canarydatabase"
 
 
 def command_lines() -> str:
@@ -141,6 +169,25 @@ def command_lines() -> str:
 def marked(text: str, *words: str) -> list[str]:
     """The lines with a mark."""
     return [line for line in text.splitlines() if any(word in line for word in words)]
+
+
+def hook() -> dict[str, str]:
+    """A webhook whose name nobody has to look up for long."""
+    return {"url": f"https://hooks.invalid/{WORD}"}
+
+
+def token() -> str:
+    """A good one of the issuer."""
+    claims = {"iss": "https://login.example.com/", "aud": "assistance", "sub": "bot", "exp": 4_000_000_000}
+    secret = OctKey.import_key(SECRETS["ISSUER_SECRET"])
+    return jwt.encode({"alg": "HS256"}, {**claims, "scope": "submit read"}, secret, algorithms=["HS256"])
+
+
+#: What no program of ours foresaw: PostgreSQL then quotes the whole row.
+_BREAK = """
+    ALTER TABLE requests ADD CONSTRAINT a_test CHECK (priority <> 'urgent');
+    ALTER TABLE webhooks ADD CONSTRAINT a_test CHECK (client <> 'sso:bot')
+"""
 
 
 def test_no_secret_and_no_word_of_a_customer_is_where_it_does_not_belong(run: Run, database_url: str) -> None:
@@ -181,9 +228,29 @@ def test_no_secret_and_no_word_of_a_customer_is_where_it_does_not_belong(run: Ru
     ]
     for request_id in tellings:
         answers += [run.call(f"/assistance/{request_id}{rest}", **bearer)[1] for rest in ("", "/events")]
+    bot = {"Authorization": f"Bearer {token()}"}
+    registered = run.call("/webhooks", {"url": "https://hooks.invalid/"}, **bearer)
+    assert registered[0] == 201, registered
+    signing_secret = json.loads(registered[1].splitlines()[-1])["secret"]
+    answers += [run.call(path, **bearer)[1] for path in ("/webhooks", "/customers/x/export")]
+    answers.append(run.call("/ingest/crm?hub.mode=subscribe&hub.challenge=1&hub.verify_token=canary", None)[1])
+    with database.transaction() as connection:
+        connection.exec_driver_sql(_BREAK)
+    for path, body in (("/assistance", {"topic": "sales", **about, "priority": "urgent"}), ("/webhooks", hook())):
+        status, answer = run.call(path, body, **bot)
+        assert (status, json.loads(answer.splitlines()[-1])["code"]) == (500, "internal-error"), answer
+        answers.append(answer)
     ps = command_lines()
     time.sleep(0.2)  # the last log lines
-    secrets = (*MARKS, secret_part)
+    secrets = (
+        *MARKS,
+        password_in(database_url),
+        secret_part,
+        signing_secret,
+        signing_secret[6:],
+        bot["Authorization"][-20:],
+    )
+    assert run.logs().count("api.failed") == 2
     assert not marked(run.logs(), WORD, *secrets)
     assert not marked("\n".join([*answers, *about_nobody]), *secrets)
     assert not marked("\n".join(about_nobody), WORD)

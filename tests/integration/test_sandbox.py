@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,18 @@ def test_a_posted_message_is_shown_with_its_text_blocks_and_metadata(sandbox: Sa
     (shown,) = messages(sandbox)["slack"]["C1"]
     assert (shown["ts"], shown["text"]) == (answer["ts"], "Hello")
     assert (shown["blocks"], shown["metadata"]) == (blocks, METADATA)
+
+
+def test_a_page_that_had_its_own_name_lead_here_reads_and_orders_nothing(sandbox: Sandbox) -> None:
+    slack(sandbox).chat_postMessage(channel="C1", text="Hello")
+    for method, path in (("GET", "/messages"), ("POST", "/control"), ("POST", "/api/chat.postMessage")):
+        for host in ("evil.example", f"evil.example:{sandbox.slack_port}", "localhost.evil.example", "a b"):
+            connection = HTTPConnection("127.0.0.1", sandbox.slack_port, timeout=10)
+            connection.request(method, path, b"" if method == "POST" else None, {"Host": host})
+            answer = connection.getresponse()
+            assert (answer.status, b"Hello" in answer.read()) == (421, False)
+            connection.close()
+    assert len(messages(sandbox)["slack"]["C1"]) == 1
 
 
 def test_form_bodies_carry_structures_as_json_text(sandbox: Sandbox) -> None:

@@ -11,11 +11,13 @@ from assistance.api.answers import json_answer
 from assistance.api.callers import needs
 from assistance.api.door import Door
 from assistance.api.idempotency import named_key
-from assistance.api.intake import shown_acceptance
+from assistance.api.intake import ACCEPTED_EXAMPLE, shown_acceptance
+from assistance.api.limits import count_call
 from assistance.api.observing import request_id
 from assistance.api.operations import Answer, Header, Operation
 from assistance.api.parsing import read_json
-from assistance.api.problems import IDEMPOTENCY_KEY_INVALID, STORAGE_UNAVAILABLE, Problem
+from assistance.api.problem_types import IDEMPOTENCY_KEY_INVALID, STORAGE_UNAVAILABLE
+from assistance.api.problems import Problem
 from assistance.api.refusals import problem_for
 from assistance.api.schema import parse_submission
 from assistance.api.schema.submission import mistaken
@@ -71,6 +73,8 @@ def _results(door: Door, caller: Caller, items: list[Any]) -> tuple[list[dict[st
         try:
             if is_away or deadline.has_passed:
                 raise DatabaseUnavailable
+            if index:  # the first one came with the call itself, which was counted
+                count_call(door, caller)
             http_status, body = _submit_one(door, caller, item, deadline)
         except Exception as error:  # noqa: BLE001 (problem_for logs what nobody foresaw)
             is_away = is_away or (isinstance(error, DatabaseUnavailable) and not isinstance(error, CommitUnknown))
@@ -126,7 +130,7 @@ OPERATIONS = (
         group="Asking",
         scope=Scope.SUBMIT,
         summary="Ask for assistance many times at once",
-        description=f"At most {_MOST_REQUESTS} requests and {_MAX_BYTES:,} bytes. "
+        description=f"At most {_MOST_REQUESTS} requests and {_MAX_BYTES:,} bytes; each counts as a call. "
         "One that is refused does not touch the others. Repeat those whose problem is `retryable`.",
         body=BatchBody,
         example={
@@ -137,6 +141,7 @@ OPERATIONS = (
                 http_status=200,
                 description="What became of each request.",
                 model=BatchAnswer,
+                example={"results": [{"index": 0, "status": 202, "body": ACCEPTED_EXAMPLE}]},
                 headers=(Header(name=_RETRY_AFTER, description="When the refused are worth repeating.", always=False),),
             ),
         ),

@@ -11,10 +11,11 @@ import structlog
 
 from assistance.api.door import Door
 from assistance.api.limits import refuse_stranger
-from assistance.api.problems import FORBIDDEN, Problem
+from assistance.api.problem_types import FORBIDDEN
+from assistance.api.problems import Problem
 from assistance.domain.caller import ANONYMOUS, Caller, Scope
-from assistance.domain.errors import Unauthenticated
-from assistance.runtime.addresses import is_loopback
+from assistance.domain.errors import AssistanceError, Unauthenticated
+from assistance.runtime.addresses import is_loopback, names_loopback
 from assistance.runtime.clock import Deadline
 from assistance.runtime.metrics import authentication_refused
 
@@ -25,6 +26,8 @@ _OPEN = frozenset({"/livez", "/readyz", "/health", "/openapi.json", "/docs", "/p
 _SIGNED = "/ingest/"
 #: For people at this machine; from elsewhere they need a credential of an operator.
 _INSIDE = frozenset({"/metrics", "/sandbox"})
+#: What gateways add: a call that has one was made elsewhere, and handed on by this machine.
+_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 #: Of the time that a call has, what finding out who calls may take.
 _SHARE_OF_DEADLINE = 0.4
 
@@ -63,21 +66,43 @@ def _may_look_inside(rule: str, door: Door) -> bool:
     return _is_on_this_machine() or (rule == "/sandbox" and door.sandbox_is_elsewhere)
 
 
+def knows_the_caller(door: Door) -> bool:
+    """Whether the call being answered comes from somebody whom we know, on a path where nobody is asked."""
+    try:
+        _find_out(door)
+    except AssistanceError:
+        return False
+    return True
+
+
 def _is_on_this_machine() -> bool:
+    """Whether the call was made on this machine, and not by a page of somebody else's in a browser that runs here.
+
+    Such a page can have its own name lead to this machine, but then its name is the `Host`; and the browser says in
+    `Origin` whose page posts to another.
+    """
+    headers = flask.request.headers
     # The address of the connection itself: what a gateway says about its own callers can be made up.
-    return is_loopback(flask.request.remote_addr or "")
+    if not is_loopback(flask.request.remote_addr or "") or any(name in headers for name in _FORWARDED):
+        return False
+    host, origin = headers.get("Host", ""), headers.get("Origin")
+    return (not host or names_loopback(host)) and origin in (None, f"http://{host}", f"https://{host}")
 
 
 def _authenticated(door: Door) -> Caller:
-    deadline = Deadline.after(door.deadline_seconds * _SHARE_OF_DEADLINE)
     try:
-        caller = door.authenticate(flask.request.headers.get("Authorization"), deadline)
-        if caller is ANONYMOUS and not _is_on_this_machine():
-            # Whatever address the server was made to listen on.
-            raise Unauthenticated("missing")
+        return _find_out(door)
     except Unauthenticated as refused:
         authentication_refused.labels(reason=refused.reason).inc()
         log.info("api.caller_refused", reason=refused.reason, client=refused.client)
         refuse_stranger(door)
         raise
+
+
+def _find_out(door: Door) -> Caller:
+    deadline = Deadline.after(door.deadline_seconds * _SHARE_OF_DEADLINE)
+    caller = door.authenticate(flask.request.headers.get("Authorization"), deadline)
+    if caller is ANONYMOUS and not _is_on_this_machine():
+        # Whatever address the server was made to listen on.
+        raise Unauthenticated("missing")
     return caller

@@ -15,7 +15,8 @@ from assistance.api.callers import needs
 from assistance.api.door import Door
 from assistance.api.operations import Answer, Operation, Parameter
 from assistance.api.parameters import Kind, read_query
-from assistance.api.problems import INVALID_PARAMETER, NOT_FOUND, Problem
+from assistance.api.problem_types import INVALID_PARAMETER, NOT_FOUND
+from assistance.api.problems import Problem
 from assistance.api.schema.kinds import Text
 from assistance.domain.caller import Scope
 from assistance.privacy.customers import Customer

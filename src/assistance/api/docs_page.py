@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 
 from assistance.api.door import Door
 from assistance.api.openapi import document, topics_for_the_caller
+from assistance.api.problems import CONTENT_TYPE
 from assistance.api.samples import PYTHON_START, shell_start
 
 _CODE = re.compile(r"`([^`]+)`")
@@ -44,6 +45,7 @@ def add_routes(app: flask.Flask, door: Door) -> None:
             "docs.html",
             info=described["info"],
             groups=_groups(described),
+            problem=list(_members(described, {"$ref": "#/components/schemas/Problem"})),
             shell_start=shell_start(flask.request.host_url.rstrip("/")),
             python_start=PYTHON_START,
             nonce=nonce,
@@ -86,30 +88,43 @@ def _shown(described: Mapping[str, Any], path: str, method: str, operation: Mapp
         ],
         "body": list(_members(described, body)) if body else [],
         "answers": list(_answers(described, operation)),
+        "examples": list(_examples(operation)),
         "problems": list(_problems(operation)),
         "samples": operation["x-codeSamples"],
     }
 
 
 def _answers(described: Mapping[str, Any], operation: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every answer that is no problem, with its status."""
     for code, response in operation["responses"].items():
-        found = [(kind, body) for kind, body in response.get("content", {}).items() if "problem" not in kind]
-        if code.startswith(("4", "5")) and not found:
-            continue
-        example = next((body["example"] for _, body in found if "example" in body), None)
-        yield {
-            "code": code,
-            "description": response["description"],
-            "kind": ", ".join(kind for kind, _ in found),
-            "members": [row for _, body in found for row in _members(described, body["schema"])],
-            "example": None if example is None else json.dumps(example, indent=2, ensure_ascii=False),
-        }
+        contents = response.get("content", {})
+        if not contents:
+            yield {"code": code, "description": response["description"], "members": []}
+        for kind, content in contents.items():
+            if kind == CONTENT_TYPE:
+                continue
+            # Where there are two, what is said of each stands beside its schema.
+            for choice in content["schema"].get("anyOf", [content["schema"]]):
+                yield {
+                    "code": code,
+                    "description": choice.get("description", response["description"]),
+                    "kind": "" if kind == "application/json" else kind,
+                    "members": list(_members(described, choice)),
+                }
+
+
+def _examples(operation: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The status of an answer, and one as it may look."""
+    for code, response in operation["responses"].items():
+        for content in response.get("content", {}).values():
+            for example in content.get("examples", {}).values():
+                yield code, json.dumps(example["value"], indent=2, ensure_ascii=False)
 
 
 def _problems(operation: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The status and the code of each problem."""
     for code, response in operation["responses"].items():
-        refusal = response.get("content", {}).get("application/problem+json")
+        refusal = response.get("content", {}).get(CONTENT_TYPE)
         if refusal:
             for name in refusal["schema"]["allOf"][1]["properties"]["code"]["enum"]:
                 yield code, name
@@ -164,7 +179,7 @@ def _limits(schema: Mapping[str, Any]) -> str:
     units = {"maxLength": "characters", "maxItems": "entries", "maxProperties": "members"}
     most = [f"up to {schema[name]:,} {unit}" for name, unit in units.items() if name in schema]
     if "minimum" in schema and "maximum" in schema:
-        most.append(f"{schema['minimum']:g} to {schema['maximum']:g}")
+        most.append(f"{schema['minimum']:,} to {schema['maximum']:,}")
     return "".join(f", {limit}" for limit in most)
 
 

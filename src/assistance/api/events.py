@@ -16,8 +16,8 @@ from assistance.api.callers import needs
 from assistance.api.door import Door
 from assistance.api.operations import REQUEST_ID, Answer, Header, Operation, Parameter
 from assistance.api.parameters import WholeNumber, invalid_parameter, read_query
-from assistance.api.problems import INVALID_PARAMETER, NOT_FOUND, Problem
-from assistance.api.status import request_id_of
+from assistance.api.problem_types import INVALID_PARAMETER, NOT_FOUND
+from assistance.api.problems import Problem
 from assistance.api.waiting import Seat
 from assistance.domain.caller import Scope
 from assistance.domain.errors import DatabaseUnavailable
@@ -42,21 +42,20 @@ Read = Callable[[int], Timeline | None]
 def add_routes(app: flask.Flask, door: Door) -> None:
     """Serve timelines."""
 
-    @app.get("/assistance/<request_id>/events")
-    def timeline(request_id: str) -> flask.Response:
+    @app.get("/assistance/<uuid:request_id>/events")
+    def timeline(request_id: UUID) -> flask.Response:
         caller = needs(Scope.READ)
-        name = request_id_of(request_id)
         after = max(read_query({"after": _VERSION}).get("after", 0), _last_event_id())
 
         def read(version: int) -> Timeline | None:
             deadline = Deadline.after(door.deadline_seconds)
-            return door.reading.timeline(name, version, deadline, client=caller.sees) if name else None
+            return door.reading.timeline(request_id, version, deadline, client=caller.sees)
 
         first = read(after)
-        if first is None or name is None:
+        if first is None:
             raise Problem(NOT_FOUND, "No request has this id.")
         if flask.request.accept_mimetypes.best_match(["application/json", _STREAM]) == _STREAM:
-            return _stream_answer(door, name, first, after, read)
+            return _stream_answer(door, caller.client, request_id, first, after, read)
         return json_answer(_page(first))
 
 
@@ -93,11 +92,11 @@ def _role_of(actor: str) -> str:
     return {"bot": "bot", "cli": "operator"}.get(actor.partition(":")[0], "service")
 
 
-def _stream_answer(door: Door, name: UUID, first: Timeline, after: int, read: Read) -> flask.Response:
+def _stream_answer(door: Door, client: str, name: UUID, first: Timeline, after: int, read: Read) -> flask.Response:
     if first.has_ended and not first.events:
         # A browser that is told this does not come again.
         return flask.Response(status=204)
-    seat = None if flask.request.method == "HEAD" else door.waiting.take_seat()
+    seat = None if flask.request.method == "HEAD" else door.waiting.take_seat(client)
     answer = flask.Response(_stream(seat, name, first, after, read), content_type=f"{_STREAM}; charset=utf-8")
     if seat is not None:
         # The stream leaves its seat when it ends, but one that nobody began to read never ends.
@@ -168,7 +167,7 @@ class TimelineAnswer(BaseModel):
 OPERATIONS = (
     Operation(
         method="GET",
-        path="/assistance/<request_id>/events",
+        path="/assistance/<uuid:request_id>/events",
         name="events",
         group="Following",
         scope=Scope.READ,
@@ -176,6 +175,7 @@ OPERATIONS = (
         description="With `Accept: text/event-stream` the answer is a stream of server-sent events that goes on until "
         "the request has ended, or for five minutes; the `id` of each event is its version, and `Last-Event-ID` "
         "continues after it. 204 means that nothing more will come.",
+        python='for event in client.events(accepted.id):\n    print(event["version"], event["type"])',
         parameters=(
             REQUEST_ID,
             Parameter(name="after", description="Only events with a higher version.", schema=_VERSION.description()),
@@ -187,10 +187,26 @@ OPERATIONS = (
             ),
         ),
         answers=(
-            Answer(http_status=200, description="The events.", model=TimelineAnswer),
             Answer(
                 http_status=200,
                 description="The events.",
+                model=TimelineAnswer,
+                example={
+                    "data": [
+                        {
+                            "version": 1,
+                            "type": "assistance.accepted",
+                            "at": "2026-03-04T14:02:00.000000Z",
+                            "actor": "bot",
+                            "data": {},
+                        }
+                    ],
+                    "next_after": None,
+                },
+            ),
+            Answer(
+                http_status=200,
+                description="The events as they happen.",
                 media_type=_STREAM,
                 headers=(Header(name="X-Accel-Buffering", description="For a gateway.", always=False),),
             ),

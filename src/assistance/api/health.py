@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Literal
 
 import flask
@@ -11,7 +12,7 @@ from pydantic import BaseModel
 from assistance.api.answers import json_answer
 from assistance.api.door import Dependency, Door
 from assistance.api.operations import Answer, Operation
-from assistance.api.problems import (
+from assistance.api.problem_types import (
     FORBIDDEN,
     ISSUER_UNAVAILABLE,
     RATE_LIMITED,
@@ -19,9 +20,12 @@ from assistance.api.problems import (
     UNAUTHENTICATED,
 )
 from assistance.domain.errors import AssistanceError
+from assistance.runtime.clock import monotonic
 from assistance.runtime.metrics import exposition
 
 log = structlog.get_logger()
+
+_FRESH_SECONDS = 1.0
 
 
 def add_routes(app: flask.Flask, door: Door) -> None:
@@ -36,9 +40,11 @@ def add_routes(app: flask.Flask, door: Door) -> None:
         ready = door.ready()
         return json_answer({"status": "ok" if ready else "not-ready"}, http_status=200 if ready else 503)
 
+    checks = {dependency.name: _Check(dependency) for dependency in door.dependencies}
+
     @app.get("/health")
     def health() -> flask.Response:
-        errors = {dependency.name: _error_of(dependency) for dependency in door.dependencies}
+        errors = {name: check.error() for name, check in checks.items()}
         down = [dependency for dependency in door.dependencies if errors[dependency.name] is not None]
         closed = any(dependency.essential for dependency in down)
         return json_answer(
@@ -56,6 +62,32 @@ def add_routes(app: flask.Flask, door: Door) -> None:
     def metrics() -> flask.Response:
         body, content_type = exposition(*door.collectors)
         return flask.Response(body, content_type=content_type)
+
+
+class _Check:
+    """What the check of a dependency said last. Thread-safe.
+
+    It is made once a second, by one caller at a time: everybody may ask, and a server that is silent must not cost a
+    thread for each who does.
+    """
+
+    def __init__(self, dependency: Dependency) -> None:
+        self._dependency = dependency
+        self._checking = threading.Lock()
+        self._error: str | None = None
+        self._fresh_until = float("-inf")
+
+    def error(self) -> str | None:
+        """What is wrong, or none; of an earlier moment while somebody else finds out."""
+        nobody_knows = self._fresh_until == float("-inf")
+        if monotonic() >= self._fresh_until and self._checking.acquire(blocking=nobody_knows):
+            try:
+                if monotonic() >= self._fresh_until:
+                    self._error = _error_of(self._dependency)
+                    self._fresh_until = monotonic() + _FRESH_SECONDS
+            finally:
+                self._checking.release()
+        return self._error
 
 
 def _error_of(dependency: Dependency) -> str | None:

@@ -7,7 +7,8 @@ import json
 import re
 from typing import Any
 
-from assistance.api.problems import IDEMPOTENCY_KEY_INVALID, Problem
+from assistance.api.problem_types import IDEMPOTENCY_KEY_INVALID
+from assistance.api.problems import Problem
 from assistance.domain.answers import IdempotencyKey
 
 MAX_KEY_CHARACTERS = 255

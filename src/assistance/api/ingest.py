@@ -12,20 +12,18 @@ from assistance.api.answers import json_answer
 from assistance.api.door import Door
 from assistance.api.operations import REQUEST_ID, SELF, Answer, Operation, Parameter, SelfLink
 from assistance.api.parsing import read_bytes
-from assistance.api.problems import (
+from assistance.api.problem_types import (
     BAD_REQUEST,
     BODY_TOO_LARGE,
     BODY_TRUNCATED,
     COMMIT_UNKNOWN,
     LENGTH_REQUIRED,
-    METHOD_NOT_ALLOWED,
-    NOT_FOUND,
     OUTBOX_FULL,
     QUOTA_EXCEEDED,
     SIGNATURE_REFUSED,
     STORAGE_UNAVAILABLE,
-    Problem,
 )
+from assistance.api.problems import Problem
 from assistance.domain.source import Scheme
 from assistance.runtime.clock import Deadline, unix_time
 from assistance.runtime.metrics import signature_refused
@@ -44,8 +42,8 @@ def add_routes(app: flask.Flask, door: Door) -> None:
         found = _find(door, source)
         body = read_bytes(flask.request)
         headers = {name.lower(): value for name, value in flask.request.headers.items()}
-        if not found.sent(headers, body, int(unix_time())):
-            signature_refused.labels(found.name).inc()
+        if found is None or not found.sent(headers, body, int(unix_time())):
+            _count_refusal(found)
             raise Problem(SIGNATURE_REFUSED, "Nothing shows that this message comes from where it should.")
         assert door.sources is not None
         reception = door.sources.receive(found, headers, body, Deadline.after(door.deadline_seconds))
@@ -54,10 +52,8 @@ def add_routes(app: flask.Flask, door: Door) -> None:
     @app.get("/ingest/<source>")
     def confirm(source: str) -> flask.Response:
         found = _find(door, source)
-        if found.verify_token is None:
-            raise Problem(METHOD_NOT_ALLOWED, "This path takes POST.", headers={"Allow": "POST"})
-        if not found.knows(_only_value("hub.verify_token")):
-            signature_refused.labels(found.name).inc()
+        if found is None or not found.knows(_only_value("hub.verify_token")):
+            _count_refusal(found)
             return flask.Response("", status=403, content_type=_TEXT)
         challenge = _only_value("hub.challenge")
         if _only_value("hub.mode") != "subscribe" or not _CHALLENGE.fullmatch(challenge):
@@ -65,15 +61,20 @@ def add_routes(app: flask.Flask, door: Door) -> None:
         return flask.Response(challenge, content_type=_TEXT)
 
 
-def _find(door: Door, name: str) -> Source:
-    found = door.sources.find(name) if door.sources else None
-    if found is None:
-        raise Problem(NOT_FOUND, "Nothing is served at this path.")
-    return found
+def _find(door: Door, name: str) -> Source | None:
+    """The source; whoever cannot prove who he is is not told whether there is one."""
+    return door.sources.find(name) if door.sources else None
+
+
+def _count_refusal(source: Source | None) -> None:
+    signature_refused.labels(source.name if source else "").inc()
 
 
 def _only_value(name: str) -> str:
-    values = flask.request.args.getlist(name)
+    try:
+        values = flask.request.args.getlist(name)
+    except UnicodeDecodeError:  # bytes that no URL holds
+        return ""
     return values[0] if len(values) == 1 else ""
 
 
@@ -113,6 +114,12 @@ _SOURCE = Parameter(
     schema={"type": "string", "pattern": "^[a-z][a-z0-9-]{0,39}$"},
     example="github",
 )
+_SIGNED = r"""body='{"action": "opened"}'
+signature=$(printf '%s' "$body" | openssl dgst -sha256 -hmac "$SOURCE_SECRET" -r | cut -d ' ' -f 1)
+curl "$ASSISTANCE_URL/ingest/github" \
+  -d "$body" \
+  -H "X-Hub-Signature-256: sha256=$signature" \
+  -H 'Content-Type: application/json'"""
 _EXAMPLE = {"status": "accepted", "id": REQUEST_ID.example, "ref": "A-7F3K9Q", "links": {"self": SELF}}
 OPERATIONS = (
     Operation(
@@ -124,6 +131,7 @@ OPERATIONS = (
         description="The body is whatever the service sends; it is signed as the operator's file says for this source "
         "(Standard Webhooks, `X-Hub-Signature-256`, or Slack), and needs no API key.",
         parameters=(_SOURCE,),
+        shell=_SIGNED,
         answers=(
             Answer(http_status=202, description="It was taken in.", model=IngestAnswer, example=_EXAMPLE),
             Answer(http_status=200, description="The same, for Slack.", model=IngestAnswer),
@@ -148,14 +156,17 @@ OPERATIONS = (
         summary="Confirm a webhook to Meta",
         parameters=(
             _SOURCE,
-            Parameter(name="hub.mode", description="`subscribe`."),
-            Parameter(name="hub.challenge", description="1 to 20 digits."),
-            Parameter(name="hub.verify_token", description="The token that the operator gave to the sender."),
+            Parameter(name="hub.mode", description="`subscribe`.", curl="subscribe"),
+            Parameter(name="hub.challenge", description="1 to 20 digits.", curl="42"),
+            Parameter(
+                name="hub.verify_token",
+                description="The token that the operator gave to the sender.",
+                curl="$VERIFY_TOKEN",
+            ),
         ),
         answers=(
             Answer(http_status=200, description="The challenge.", media_type="text/plain"),
             Answer(http_status=403, description="The token is not the one; no body.", media_type=None),
         ),
-        problems=(METHOD_NOT_ALLOWED,),
     ),
 )

@@ -12,11 +12,11 @@ from assistance.api.answers import instant, json_answer
 from assistance.api.callers import needs
 from assistance.api.door import Door
 from assistance.api.idempotency import key_for
-from assistance.api.operations import SELF, Answer, Header, Links, Operation, Parameter
+from assistance.api.operations import REQUEST_ID, SELF, Answer, Header, Links, Operation, Parameter
 from assistance.api.parameters import Choice, read_query
 from assistance.api.parsing import read_json
-from assistance.api.plans import PlanAnswer, dry_run_answer
-from assistance.api.problems import (
+from assistance.api.plans import PLAN_EXAMPLE, PlanAnswer, dry_run_answer
+from assistance.api.problem_types import (
     COMMIT_UNKNOWN,
     IDEMPOTENCY_KEY_INVALID,
     IDEMPOTENCY_KEY_REUSED,
@@ -26,11 +26,12 @@ from assistance.api.problems import (
     UNKNOWN_TOPIC,
 )
 from assistance.api.schema import SubmissionBody, parse_submission
-from assistance.api.status import links_of
+from assistance.api.status import STATUS, links_of
 from assistance.api.waiting import PREFER, PREFERENCE_APPLIED, is_settled, wait_as_preferred
 from assistance.domain.answers import Accepted
 from assistance.domain.caller import Scope
 from assistance.domain.event import FIRST_EVENT
+from assistance.domain.request import Handling, RequestStatus
 from assistance.runtime.clock import Deadline
 from assistance.status.watching import Glance
 
@@ -55,7 +56,7 @@ def add_routes(app: flask.Flask, door: Door) -> None:
         # The deadline starts only here: a slow upload is the caller's time, not the database's.
         accepted = door.submit(submission, key, Deadline.after(door.deadline_seconds), client=caller.client)
         now = Glance(version=accepted.event_version, status=accepted.status, has_ended=False)
-        waited = wait_as_preferred(door.waiting, accepted.id, now, is_settled)
+        waited = wait_as_preferred(door.waiting, caller.client, accepted.id, now, is_settled)
         http_status, shown = shown_acceptance(accepted, waited.glance.status)
         answer = json_answer(shown, http_status=http_status)
         answer.headers["Location"] = f"/assistance/{accepted.id}"
@@ -87,7 +88,7 @@ class AcceptedAnswer(BaseModel):
     id: str
     ref: str
     topic: str
-    status: str
+    status: RequestStatus | Handling = Field(description=STATUS)
     created_at: datetime
     links: Links
 
@@ -109,6 +110,24 @@ IDEMPOTENCY_KEY = Parameter(
     example="8e03978e-40d5-43e8-bc93-6894a57f9324",
     curl="$(uuidgen)",
 )
+_HEADERS = (
+    Header(name="Location", description="Where to look at the request."),
+    Header(name="Retry-After", description="Seconds after which a first look is worth it."),
+    Header(
+        name="Idempotency-Replayed",
+        description="`true` when an earlier call with the same key stored it.",
+        always=False,
+    ),
+    PREFERENCE_APPLIED,
+)
+ACCEPTED_EXAMPLE = {
+    "id": REQUEST_ID.example,
+    "ref": "A-7F3K9Q",
+    "topic": "sales",
+    "status": "accepted",
+    "created_at": "2026-03-04T14:02:00.000000Z",
+    "links": {"self": SELF, "events": f"{SELF}/events"},
+}
 OPERATIONS = (
     Operation(
         method="POST",
@@ -137,32 +156,23 @@ OPERATIONS = (
                 description="The request is on disk.",
                 model=AcceptedAnswer,
                 names="request_id",
-                headers=(
-                    Header(name="Location", description="Where to look at the request."),
-                    Header(name="Retry-After", description="Seconds after which a first look is worth it."),
-                    Header(
-                        name="Idempotency-Replayed",
-                        description="`true` when an earlier call with the same key stored the request.",
-                        always=False,
-                    ),
-                    PREFERENCE_APPLIED,
-                ),
-                example={
-                    "id": "01a1fc7e-2ccd-784a-8c72-549b47e809ff",
-                    "ref": "A-7F3K9Q",
-                    "topic": "sales",
-                    "status": "accepted",
-                    "created_at": "2026-03-04T14:02:00.000000Z",
-                    "links": {"self": SELF, "events": f"{SELF}/events"},
-                },
+                headers=_HEADERS,
+                example=ACCEPTED_EXAMPLE,
             ),
             Answer(
                 http_status=200,
                 description="It was added to the open request with the same `dedup_key`.",
                 model=JoinedAnswer,
                 names="request_id",
+                headers=_HEADERS,
+                example={**ACCEPTED_EXAMPLE, "joined": True, "event_version": 2},
             ),
-            Answer(http_status=200, description="For a dry run: what would happen.", model=PlanAnswer),
+            Answer(
+                http_status=200,
+                description="For a dry run: what would happen.",
+                model=PlanAnswer,
+                example=PLAN_EXAMPLE,
+            ),
         ),
         problems=(
             INVALID_PARAMETER,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
+from uuid import UUID
 
 import flask
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,18 +15,18 @@ from assistance.api.idempotency import key_for
 from assistance.api.intake import IDEMPOTENCY_KEY
 from assistance.api.operations import REQUEST_ID, SELF, Answer, Header, Links, Operation
 from assistance.api.parsing import announces_nothing, read_json
-from assistance.api.problems import (
+from assistance.api.problem_types import (
     COMMIT_UNKNOWN,
     IDEMPOTENCY_KEY_INVALID,
     IDEMPOTENCY_KEY_REUSED,
     NOT_CANCELLABLE,
     NOT_FOUND,
     NOT_OPEN,
-    Problem,
 )
+from assistance.api.problems import Problem
 from assistance.api.schema.flat import parse_flat
 from assistance.api.schema.kinds import Text
-from assistance.api.status import EXAMPLE, ListedRequest, links_of, request_id_of, shown_request
+from assistance.api.status import EXAMPLE, ListedRequest, links_of, shown_request
 from assistance.domain.caller import Scope
 from assistance.domain.request import Author, RequestStatus
 from assistance.runtime.clock import Deadline
@@ -69,16 +70,15 @@ class AddedAnswer(BaseModel):
 def add_routes(app: flask.Flask, door: Door) -> None:
     """Serve what is done to requests that exist."""
 
-    @app.post("/assistance/<request_id>/messages")
-    def add_message(request_id: str) -> flask.Response:
+    @app.post("/assistance/<uuid:request_id>/messages")
+    def add_message(request_id: UUID) -> flask.Response:
         caller = needs(Scope.SUBMIT)
         body = read_json(flask.request)
         header = flask.request.headers.get("Idempotency-Key")
         key = None if header is None else key_for(header, "POST", f"/assistance/{request_id}/messages", body)
         message = parse_flat(body, MessageBody)
-        name = request_id_of(request_id)
         deadline = Deadline.after(door.deadline_seconds)
-        added = name and door.acts.add(name, message.text, message.author, key, deadline, client=caller.sees)
+        added = door.acts.add(request_id, message.text, message.author, key, deadline, client=caller.sees)
         if not added:
             raise _no_such_request()
         answer = json_answer(
@@ -97,15 +97,14 @@ def add_routes(app: flask.Flask, door: Door) -> None:
             answer.headers["Idempotency-Replayed"] = "true"
         return answer
 
-    @app.post("/assistance/<request_id>/cancel")
-    def cancel(request_id: str) -> flask.Response:
+    @app.post("/assistance/<uuid:request_id>/cancel")
+    def cancel(request_id: UUID) -> flask.Response:
         caller = needs(Scope.SUBMIT)
         body = CancelBody() if announces_nothing(flask.request) else parse_flat(read_json(flask.request), CancelBody)
-        name = request_id_of(request_id)
         deadline = Deadline.after(door.deadline_seconds)
-        if name is None or not door.acts.cancel(name, body.reason, deadline, client=caller.sees):
+        if not door.acts.cancel(request_id, body.reason, deadline, client=caller.sees):
             raise _no_such_request()
-        found = door.find(name, deadline, client=caller.sees)
+        found = door.find(request_id, deadline, client=caller.sees)
         if found is None:
             raise _no_such_request()
         return json_answer(shown_request(found))
@@ -118,7 +117,7 @@ def _no_such_request() -> Problem:
 OPERATIONS = (
     Operation(
         method="POST",
-        path="/assistance/<request_id>/messages",
+        path="/assistance/<uuid:request_id>/messages",
         name="add_message",
         group="Asking",
         scope=Scope.SUBMIT,
@@ -156,7 +155,7 @@ OPERATIONS = (
     ),
     Operation(
         method="POST",
-        path="/assistance/<request_id>/cancel",
+        path="/assistance/<uuid:request_id>/cancel",
         name="cancel",
         group="Asking",
         scope=Scope.SUBMIT,

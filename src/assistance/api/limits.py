@@ -7,7 +7,8 @@ import math
 import flask
 
 from assistance.api.door import Door
-from assistance.api.problems import RATE_LIMITED, Problem
+from assistance.api.problem_types import RATE_LIMITED
+from assistance.api.problems import Problem
 from assistance.domain.allowance import Allowance
 from assistance.domain.caller import ANONYMOUS, Caller
 
@@ -19,12 +20,7 @@ def limit_clients(app: flask.Flask, door: Door) -> None:
 
     @app.before_request
     def count() -> None:
-        caller: Caller = flask.g.get("caller", ANONYMOUS)
-        allowance = door.admit(caller.client) if caller.client else None
-        flask.g.allowance = allowance
-        if allowance is not None and not allowance.admitted:
-            detail = f"This client may make {allowance.quota} calls a minute, and has."
-            raise too_many_calls(detail, allowance.reset_seconds)
+        count_call(door, flask.g.get("caller", ANONYMOUS))
 
     @app.after_request
     def tell(answer: flask.Response) -> flask.Response:
@@ -33,6 +29,15 @@ def limit_clients(app: flask.Flask, door: Door) -> None:
             answer.headers["RateLimit-Policy"] = f'"client";q={allowance.quota};w={_WINDOW_SECONDS}'
             answer.headers["RateLimit"] = f'"client";r={allowance.remaining};t={_whole(allowance.reset_seconds)}'
         return answer
+
+
+def count_call(door: Door, caller: Caller) -> None:
+    """Count a call, also one that came within another. Raises `Problem` (rate-limited) when it is one too many."""
+    allowance = door.admit(caller.client) if caller.client else None
+    flask.g.allowance = allowance
+    if allowance is not None and not allowance.admitted:
+        detail = f"This client may make {allowance.quota} calls a minute, and has."
+        raise too_many_calls(detail, allowance.reset_seconds)
 
 
 def refuse_stranger(door: Door) -> None:

@@ -19,7 +19,7 @@ from assistance.api.callers import needs
 from assistance.api.door import Door
 from assistance.api.operations import Answer, Header, Operation, Parameter
 from assistance.api.parameters import Choice, Kind, WholeNumber, read_query
-from assistance.api.problems import INVALID_PARAMETER
+from assistance.api.problem_types import INVALID_PARAMETER
 from assistance.api.schema.kinds import Instant, Text, Topic
 from assistance.api.status import ListedRequest, shown_request
 from assistance.domain.caller import Scope
@@ -124,6 +124,7 @@ OPERATIONS = (
         scope=Scope.READ,
         summary="List your requests",
         description="Newest first. A page stays as it is while new requests arrive.",
+        python='for request in client.requests(status="accepted"):\n    print(request["ref"])',
         parameters=tuple(
             Parameter(name=name, description=_ABOUT[name], schema={"type": "string", **kind.description()})
             for name, kind in _KINDS.items()

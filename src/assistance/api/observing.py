@@ -7,7 +7,8 @@ import re
 import flask
 import structlog
 
-from assistance.api.problems import BAD_REQUEST, NOT_FOUND, Problem
+from assistance.api.problem_types import BAD_REQUEST, NOT_FOUND
+from assistance.api.problems import Problem
 from assistance.runtime.clock import monotonic
 from assistance.runtime.ids import uuid7
 from assistance.runtime.metrics import accept_seconds, http_request_seconds, http_requests

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from assistance.api.problems import ProblemType
+from assistance.api.problem_types import ProblemType
 from assistance.domain.caller import Scope
 
 
@@ -22,7 +22,7 @@ class Parameter:
     """A parameter in the path, the query or a header; those in the path are always required.
 
     `schema` is JSON Schema for its text, by which a tool may tell good values from bad ones. The example with curl
-    sends a header if it has a `curl`: its value, as a shell takes it between double quotes.
+    sends it if it has a `curl`: its value, as a shell takes it between double quotes.
     """
 
     name: str
@@ -60,11 +60,12 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Operation:
-    """One method of one path, written as in the route: `/assistance/<request_id>`.
+    """One method of one path, written as in the route: `/assistance/<uuid:request_id>`.
 
     A `scope` implies credentials and the problems that come with them, a `body` those of reading one, a parameter in
     the path that it may name nothing; `problems` are the others. `body_required` is false where no body is fine as
-    well. `example` is a body, and `python` the same call with `assistance.client`, where it has one.
+    well. `example` is a body, and `python` the same call with `assistance.client`, where it has one. `shell` is the
+    example for the shell where the call is more than one command.
     """
 
     method: str
@@ -82,6 +83,7 @@ class Operation:
     problems: tuple[ProblemType, ...] = ()
     example: Mapping[str, Any] | None = None
     python: str | None = None
+    shell: str | None = None
 
     @property
     def scopes(self) -> list[Scope]:
@@ -101,7 +103,8 @@ class Links(SelfLink):
     events: str = Field(description="What happened to it.")
 
 
-#: The parameter of every path below a request.
+#: The parameter of every path below a request. Its routes take nothing but a UUID: else `/assistance/batch` would be
+#: one of them too, for the methods that it does not take itself.
 REQUEST_ID = Parameter(
     name="request_id",
     place="path",

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import flask
 from pydantic_core import PydanticCustomError
 
-from assistance.api.problems import INVALID_PARAMETER, LONGEST_ECHO, Problem, shown
+from assistance.api.problem_types import INVALID_PARAMETER
+from assistance.api.problems import LONGEST_ECHO, Problem, shown
 
 _DIGITS = re.compile(r"[0-9]{1,9}")
 

@@ -15,15 +15,14 @@ from typing import Any
 from flask import Request
 from werkzeug.exceptions import ClientDisconnected
 
-from assistance.api.problems import (
+from assistance.api.problem_types import (
     BODY_TOO_LARGE,
     BODY_TRUNCATED,
     LENGTH_REQUIRED,
     MALFORMED_JSON,
     UNSUPPORTED_MEDIA_TYPE,
-    Problem,
-    shown,
 )
+from assistance.api.problems import Problem, shown
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_DEPTH = 16

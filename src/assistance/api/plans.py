@@ -68,6 +68,9 @@ class PlanAnswer(TopicAnswer):
     would: Literal["accept"]
 
 
+_STEPS = [{"to": ["sales-team"], "after_seconds": 0.0}, {"to": ["sales-mail"], "after_seconds": 120.0}]
+#: What a dry run is answered with.
+PLAN_EXAMPLE = {"topic": "sales", "steps": _STEPS, "would": "accept"}
 OPERATIONS = (
     Operation(
         method="GET",
@@ -76,6 +79,14 @@ OPERATIONS = (
         group="Asking",
         scope=Scope.SUBMIT,
         summary="See which topics there are, and who is told",
-        answers=(Answer(http_status=200, description="The topics.", model=TopicsAnswer),),
+        python='for topic in client.topics():\n    print(topic["topic"])',
+        answers=(
+            Answer(
+                http_status=200,
+                description="The topics.",
+                model=TopicsAnswer,
+                example={"data": [{"topic": "sales", "steps": _STEPS}]},
+            ),
+        ),
     ),
 )

@@ -7,7 +7,8 @@ from html import escape
 import flask
 
 from assistance.api.operations import Answer, Operation, Parameter
-from assistance.api.problems import NOT_FOUND, PROBLEM_TYPES, Problem, ProblemType
+from assistance.api.problem_types import NOT_FOUND, PROBLEM_TYPES, ProblemType
+from assistance.api.problems import Problem
 
 _PAGE = """<!doctype html>
 <html lang="en">

@@ -11,10 +11,9 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from assistance.api.answers import json_answer
 from assistance.api.observing import request_id
-from assistance.api.problems import (
+from assistance.api.problem_types import (
     BAD_REQUEST,
     COMMIT_UNKNOWN,
-    CONTENT_TYPE,
     IDEMPOTENCY_KEY_REUSED,
     INTERNAL_ERROR,
     ISSUER_UNAVAILABLE,
@@ -28,9 +27,9 @@ from assistance.api.problems import (
     TOO_MANY_WEBHOOKS,
     UNAUTHENTICATED,
     WEBHOOK_EXISTS,
-    Problem,
     ProblemType,
 )
+from assistance.api.problems import CONTENT_TYPE, Problem
 from assistance.api.schema.submission import mistaken, unknown_topic
 from assistance.domain.errors import (
     AlreadyExpired,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
@@ -17,7 +16,8 @@ from assistance.api.answers import instant, json_answer
 from assistance.api.callers import needs
 from assistance.api.door import Door
 from assistance.api.operations import REQUEST_ID, SELF, Answer, Header, Links, Operation, Parameter
-from assistance.api.problems import NOT_FOUND, Problem
+from assistance.api.problem_types import NOT_FOUND
+from assistance.api.problems import Problem
 from assistance.api.waiting import PREFER, PREFERENCE_APPLIED, is_settled, wait_as_preferred
 from assistance.domain.caller import Scope
 from assistance.domain.delivery import DeliveryState, Purpose
@@ -26,38 +26,31 @@ from assistance.domain.request import Handling, Priority, RequestStatus
 from assistance.runtime.clock import Deadline
 from assistance.status.watching import Glance
 
-#: Only the usual way to write a UUID: `uuid.UUID` would also take braces, URNs and hyphens anywhere.
-_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-
 
 def add_routes(app: flask.Flask, door: Door) -> None:
     """Serve the state of single requests."""
 
-    @app.get("/assistance/<request_id>")
-    def show(request_id: str) -> flask.Response:
+    @app.get("/assistance/<uuid:request_id>")
+    def show(request_id: UUID) -> flask.Response:
         caller = needs(Scope.READ)
-        name = request_id_of(request_id)
 
         def look() -> Mapping[str, Any]:
-            found = name and door.find(name, Deadline.after(door.deadline_seconds), client=caller.sees)
+            found = door.find(request_id, Deadline.after(door.deadline_seconds), client=caller.sees)
             if not found:
                 raise Problem(NOT_FOUND, "No request has this id.")
             return found
 
         found = look()
         answer = _tagged_answer(found)
-        waited = wait_as_preferred(door.waiting, found["id"], _glance_of(found), _news_after(found, answer))
+        waited = wait_as_preferred(
+            door.waiting, caller.client, found["id"], _glance_of(found), _news_after(found, answer)
+        )
         if waited.time_passed:
             # While the database is away, what is known is the answer.
             with contextlib.suppress(DatabaseUnavailable):
                 answer = _tagged_answer(look())
         answer.headers.update(waited.headers)
         return _empty_if_known(answer)
-
-
-def request_id_of(text: str) -> UUID | None:
-    """The id in a path; none when it is no id."""
-    return UUID(text) if _UUID.fullmatch(text) else None
 
 
 def _tagged_answer(found: Mapping[str, Any]) -> flask.Response:
@@ -138,6 +131,14 @@ def _shown_delivery(delivery: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+#: What the word means that a request is told with.
+STATUS = (
+    "`scheduled`: waits for its `not_before`. `accepted`: being told to people. `delivered`: people were told. "
+    "`undeliverable`: nobody could be told; an operator can replay it. `cancelled`, `expired`: called off before "
+    "people were told. `acknowledged`, `resolved`: what people did."
+)
+
+
 class LastError(BaseModel):
     """Why the newest try had no success."""
 
@@ -172,7 +173,7 @@ class ListedRequest(BaseModel):
     customer_id: str | None = Field(description="The `customer.id` that it came with.")
     dedup_key: str | None
     metadata: dict[str, Any]
-    status: RequestStatus | Handling
+    status: RequestStatus | Handling = Field(description=STATUS)
     state_version: int = Field(description="The version of its newest event.")
     not_before: datetime | None
     expires_at: datetime | None
@@ -228,7 +229,7 @@ _HEADERS = (
 OPERATIONS = (
     Operation(
         method="GET",
-        path="/assistance/<request_id>",
+        path="/assistance/<uuid:request_id>",
         name="look",
         group="Following",
         scope=Scope.READ,

@@ -1,13 +1,14 @@
 """Long polls and streams: calls that wait for news (`Prefer: wait=N`, RFC 7240) without getting into others' way.
 
 A call that waits holds a thread of the server and nothing else. Only so many may do so at once; who comes after them
-is answered at once.
+is answered at once. No client may have more of the seats than are left for others.
 """
 
 from __future__ import annotations
 
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -24,7 +25,7 @@ _MOST_SECONDS = 60
 #: When a call that found no place is worth repeating.
 _RETRY_AFTER_SECONDS = 2
 #: One preference: a name, perhaps a value in quotes or without, perhaps parameters, which `wait` has none of.
-_PREFERENCE = re.compile(r"""\s*([!#$%&'*+\-.^_`|~0-9A-Za-z]+)\s*(?:=\s*("[^"]*"|[^\s;,"]*))?\s*(?:;[^,]*)?""")
+_PREFERENCE = re.compile(r"""([!#$%&'*+\-.^_`|~0-9A-Za-z]+)\s*(?:=\s*("[^"]*"|[^\s;,"]*))?\s*(?:;[^,]*)?""")
 _SECONDS = re.compile(r"[0-9]{1,9}")
 
 
@@ -58,20 +59,28 @@ class WaitingRoom:
     def __init__(self, watcher: Watcher, seats: int) -> None:
         self._watcher = watcher
         self._free = seats
+        self._taken: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def take_seat(self) -> Seat | None:
-        """A seat, to be left again; none when all are taken."""
+    def take_seat(self, client: str) -> Seat | None:
+        """A seat, to be left again; none when all are taken, or when this client has as many as are free.
+
+        So one client gets half of them at most, two get a third each, and so on: there is always one for the next.
+        Callers without a name are nobody's neighbours, and may take them all.
+        """
         with self._lock:
-            if not self._free:
+            if not self._free or (client and self._taken[client] >= self._free):
                 return None
             self._free -= 1
+            self._taken[client] += 1
         waiting_calls.inc()
-        return Seat(self._watcher, self._make_free)
+        return Seat(self._watcher, lambda: self._make_free(client))
 
-    def _make_free(self) -> None:
+    def _make_free(self, client: str) -> None:
         with self._lock:
             self._free += 1
+            self._taken[client] -= 1
+            self._taken += Counter()  # forgets who has none
         waiting_calls.dec()
 
 
@@ -84,8 +93,10 @@ class Waited:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def wait_as_preferred(room: WaitingRoom, request_id: UUID, now: Glance, is_news: Callable[[Glance], bool]) -> Waited:
-    """Wait for news of a request, if the call being answered prefers to, and if `now` is none.
+def wait_as_preferred(
+    room: WaitingRoom, client: str, request_id: UUID, now: Glance, is_news: Callable[[Glance], bool]
+) -> Waited:
+    """Wait for news of a request, if the call being answered, of `client`, prefers to, and if `now` is none.
 
     When time is up, or the database is away for so long, or the request is gone, the newest glance is still `now`.
     """
@@ -95,7 +106,7 @@ def wait_as_preferred(room: WaitingRoom, request_id: UUID, now: Glance, is_news:
     applied = {"Preference-Applied": f"wait={seconds}"}
     if is_news(now):
         return Waited(glance=now, headers=applied)
-    seat = room.take_seat()
+    seat = room.take_seat(client)
     if seat is None:
         return Waited(glance=now, headers={"Retry-After": str(_RETRY_AFTER_SECONDS)})
     began_at = monotonic()

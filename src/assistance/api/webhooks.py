@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 from uuid import UUID
 
 import flask
-from pydantic import BaseModel, Field
 
 from assistance.api.answers import instant, json_answer
 from assistance.api.callers import needs
 from assistance.api.door import Door, Webhooks
+from assistance.api.limits import too_many_calls
 from assistance.api.operations import Answer, Operation, Parameter
 from assistance.api.parsing import read_json
-from assistance.api.problems import (
-    NOT_FOUND,
-    TOO_MANY_WEBHOOKS,
-    VALIDATION_FAILED,
-    WEBHOOK_EXISTS,
-    FieldError,
-    Problem,
-    shown,
-)
-from assistance.api.status import request_id_of
-from assistance.configuration.webhooks import CALLED_BACK, event_types
+from assistance.api.problem_types import NOT_FOUND, TOO_MANY_WEBHOOKS, WEBHOOK_EXISTS
+from assistance.api.problems import Problem
+from assistance.api.schema.flat import parse_flat
+from assistance.api.webhook_models import NewWebhookAnswer, SecretAnswer, TestAnswer, WebhookBody, WebhooksAnswer
 from assistance.domain.caller import Scope
 from assistance.runtime.clock import Deadline
 
-_MEMBERS = ("url", "events")
+_RETRY_AFTER_SECONDS = 2
 
 
 def add_routes(app: flask.Flask, door: Door) -> None:
@@ -38,8 +31,10 @@ def add_routes(app: flask.Flask, door: Door) -> None:
     @app.post("/webhooks")
     def register() -> flask.Response:
         client = needs(Scope.SUBMIT).client
-        url, events = _parse(read_json(flask.request))
-        made = _desk(door).register(client, url, events, _deadline(door))
+        body = parse_flat(read_json(flask.request), WebhookBody)
+        events = body.events and tuple(dict.fromkeys(body.events))
+        with _seat(door, client):
+            made = _desk(door).register(client, body.url, events, _deadline(door))
         return json_answer({**_shown(made), "secret": made["secret"]}, http_status=201)
 
     @app.get("/webhooks")
@@ -57,28 +52,44 @@ def add_routes(app: flask.Flask, door: Door) -> None:
 
 
 def _add_single(app: flask.Flask, door: Door) -> None:
-    @app.delete("/webhooks/<webhook_id>")
-    def remove(webhook_id: str) -> flask.Response:
+    @app.delete("/webhooks/<uuid:webhook_id>")
+    def remove(webhook_id: UUID) -> flask.Response:
         client = needs(Scope.SUBMIT).client
-        if not _desk(door).remove(client, _id_of(webhook_id), _deadline(door)):
+        if not _desk(door).remove(client, webhook_id, _deadline(door)):
             raise _not_found()
         return flask.Response(status=204)
 
-    @app.post("/webhooks/<webhook_id>/rotate")
-    def rotate(webhook_id: str) -> flask.Response:
+    @app.post("/webhooks/<uuid:webhook_id>/rotate")
+    def rotate(webhook_id: UUID) -> flask.Response:
         client = needs(Scope.SUBMIT).client
-        changed = _desk(door).rotate(client, _id_of(webhook_id), _deadline(door))
+        changed = _desk(door).rotate(client, webhook_id, _deadline(door))
         if changed is None:
             raise _not_found()
         return json_answer({**_shown(changed), "secret": changed["secret"]})
 
-    @app.post("/webhooks/<webhook_id>/test")
-    def test(webhook_id: str) -> flask.Response:
+    @app.post("/webhooks/<uuid:webhook_id>/test")
+    def test(webhook_id: UUID) -> flask.Response:
         client = needs(Scope.SUBMIT).client
-        result = _desk(door).test(client, _id_of(webhook_id), _deadline(door))
+        with _seat(door, client):
+            result = _desk(door).test(client, webhook_id, _deadline(door))
         if result is None:
             raise _not_found()
         return json_answer(dict(result))
+
+
+@contextlib.contextmanager
+def _seat(door: Door, client: str) -> Iterator[None]:
+    """Room for a call that waits for servers which a client chose: a slow one must not cost others their threads.
+
+    Raises `Problem` (rate-limited).
+    """
+    seat = door.waiting.take_seat(client)
+    if seat is None:
+        raise too_many_calls("Too many calls wait for other servers at the moment.", _RETRY_AFTER_SECONDS)
+    try:
+        yield
+    finally:
+        seat.leave()
 
 
 def _deadline(door: Door) -> Deadline:
@@ -91,39 +102,8 @@ def _desk(door: Door) -> Webhooks:
     return door.webhooks
 
 
-def _id_of(text: str) -> UUID:
-    found = request_id_of(text)
-    if found is None:
-        raise _not_found()
-    return found
-
-
 def _not_found() -> Problem:
     return Problem(NOT_FOUND, "No webhook has this id.")
-
-
-def _parse(body: Any) -> tuple[str, tuple[str, ...] | None]:
-    """The URL, and the types of events or none for all. Raises `Problem` with every mistake."""
-    if not isinstance(body, dict):
-        error = FieldError(pointer="", code="not-an-object", message="The body has to be a JSON object.")
-        raise Problem(VALIDATION_FAILED, error.message, errors=[error])
-    errors = [
-        FieldError(pointer="", code="unknown-member", message=f"No member {shown(name)} is known.")
-        for name in body
-        if name not in _MEMBERS
-    ]
-    url, events = body.get("url"), body.get("events")
-    if not isinstance(url, str):
-        errors.append(FieldError(pointer="/url", code="not-a-string", message="The url has to be a string."))
-    try:
-        types = None if events is None else event_types(events)
-    except ValueError:
-        known = ", ".join(CALLED_BACK)
-        message = f"The events have to be a list of one or more of {known}."
-        errors.append(FieldError(pointer="/events", code="not-allowed", message=message))
-    if errors or not isinstance(url, str):
-        raise Problem(VALIDATION_FAILED, " ".join(error.message for error in errors[:3]), errors=errors[:20])
-    return url, types
 
 
 def _shown(webhook: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,61 +116,6 @@ def _shown(webhook: Mapping[str, Any]) -> dict[str, Any]:
         "disabled_at": instant(webhook["disabled_at"]),
         "disabled_reason": webhook["disabled_reason"],
     }
-
-
-class WebhookBody(BaseModel):
-    """Where to be called back."""
-
-    url: str = Field(
-        description="An https URL on the open internet, on port 443, of 2,048 characters at most.",
-        json_schema_extra={"format": "uri", "pattern": "^https://", "maxLength": 2_048},
-    )
-    events: list[str] | None = Field(
-        default=None,
-        description="The types of events that are sent; all of them when it is left out.",
-        json_schema_extra={"items": {"enum": list(CALLED_BACK)}, "minItems": 1},
-    )
-
-
-class WebhookAnswer(BaseModel):
-    """A webhook without its secret."""
-
-    id: str
-    url: str
-    events: list[str] | None = Field(description="The types of events that are sent; none means all of them.")
-    created_at: datetime
-    previous_until: datetime | None = Field(description="Until when the secret before the current one signs as well.")
-    disabled_at: datetime | None
-    disabled_reason: str | None = Field(description="Why nothing is sent there any more.")
-
-
-class NewWebhookAnswer(WebhookAnswer):
-    """A webhook with its secret, which is shown this once."""
-
-    secret: str = Field(description="The key of the signatures, in the form of Standard Webhooks.")
-
-
-class WebhooksAnswer(BaseModel):
-    """The caller's webhooks, the oldest first."""
-
-    webhooks: list[WebhookAnswer]
-
-
-class SecretAnswer(BaseModel):
-    """The secret for the `callback_url` of requests, which is shown this once."""
-
-    secret: str
-    previous_until: datetime | None = Field(description="Until when the secret before it signs as well.")
-
-
-class TestAnswer(BaseModel):
-    """How a test went."""
-
-    __test__ = False
-
-    delivered: bool
-    http_status: int | None = Field(description="What your server answered, if it did.")
-    detail: str | None = Field(description="Why there was no answer.")
 
 
 _WEBHOOK_ID = Parameter(
@@ -245,7 +170,7 @@ OPERATIONS = (
     ),
     Operation(
         method="DELETE",
-        path="/webhooks/<webhook_id>",
+        path="/webhooks/<uuid:webhook_id>",
         name="delete_webhook",
         group=_GROUP,
         scope=Scope.SUBMIT,
@@ -255,7 +180,7 @@ OPERATIONS = (
     ),
     Operation(
         method="POST",
-        path="/webhooks/<webhook_id>/rotate",
+        path="/webhooks/<uuid:webhook_id>/rotate",
         name="rotate_webhook_secret",
         group=_GROUP,
         scope=Scope.SUBMIT,
@@ -273,7 +198,7 @@ OPERATIONS = (
     ),
     Operation(
         method="POST",
-        path="/webhooks/<webhook_id>/test",
+        path="/webhooks/<uuid:webhook_id>/test",
         name="test_webhook",
         group=_GROUP,
         scope=Scope.SUBMIT,

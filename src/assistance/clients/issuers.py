@@ -10,7 +10,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from joserfc import jws
@@ -79,11 +79,13 @@ class Issuer:
         algorithm, kid = header.get("alg"), header.get("kid")
         if algorithm not in self._settings.algorithms or not (kid is None or isinstance(kid, str)):
             raise ValueError("another algorithm")
+        if "crit" in header:
+            raise ValueError("it asks for something that nobody here understands")
         key = self._keys.find(algorithm, kid, deadline)
         if key is None:
             raise ValueError("no such key")
         signed = jws.deserialize_compact(token, key, algorithms=[algorithm], registry=self._registry)
-        claims = json.loads(signed.payload or b"")
+        claims = _object(signed.payload or b"")
         registry = JWTClaimsRegistry(
             now=int(self._now()),
             leeway=LEEWAY_SECONDS,
@@ -92,8 +94,7 @@ class Issuer:
             exp={"essential": True},
         )
         registry.validate(claims)
-        found: Mapping[str, Any] = claims
-        return found
+        return claims
 
 
 def open_issuer(settings: IssuerSettings) -> Issuer:
@@ -137,12 +138,29 @@ class _Secret:
 def _part(token: str, number: int) -> Mapping[str, Any]:
     text = token.split(".")[number]
     try:
-        value = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        return _object(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
     except binascii.Error as error:
         raise ValueError("not base64") from error
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    """The JSON object, if it can be read in one way only. Raises `ValueError`."""
+    value = json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_no_number)
     if not isinstance(value, dict):
         raise ValueError("no object")
     return value
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member occurs twice")
+    return members
+
+
+def _no_number(name: str) -> Any:
+    # No time comes after NaN: a token that expires then never would.
+    raise ValueError(f"{name} is not JSON")
 
 
 def _scopes_in(claim: object) -> frozenset[Scope]:

@@ -77,6 +77,8 @@ class KeySet:
             self._fetched_at, self._failed = monotonic(), False
         except (NotConnected, NoAnswer, OSError, ValueError, JoseError) as error:
             self._failed = True
+            # Counted from its end: callers who waited for it would else ask one after the other, a thread each.
+            self._asked_at = monotonic()
             log.warning("clients.keys_not_fetched", address=self._address, reason=str(error))
         finally:
             self._asking.release()

@@ -97,9 +97,13 @@ class Configuration:
     issuers: Mapping[str, IssuerSettings] = field(default_factory=dict)
     webhooks: Mapping[str, WebhookSettings] = field(default_factory=dict)
 
-    def webhook_at(self, url: str) -> WebhookSettings | None:
-        """The operator's webhook with this URL, which may therefore be called whatever it is."""
-        return next((webhook for webhook in self.webhooks.values() if webhook.url == url), None)
+    def webhook_at(self, url: str, client: str) -> WebhookSettings | None:
+        """The operator's webhook with this URL, which the client may therefore be called at whatever it is.
+
+        One for the requests of another client is none: what comes there, signed, has to be that one's.
+        """
+        found = (webhook for webhook in self.webhooks.values() if webhook.url == url)
+        return next((webhook for webhook in found if webhook.client in (None, client)), None)
 
 
 def fold_topic(topic: str) -> str:

@@ -25,6 +25,8 @@ OLD_SECRET_SECONDS = 24 * 3600.0
 #: Each event of each request may be called back so often.
 MOST_WEBHOOKS = 10
 _OF_SINGLE_REQUESTS = ""
+#: One registration of a client after the other; the first half of an advisory lock.
+_REGISTERING = 726_092_642
 
 _still_signs = webhooks.c.previous_until > func.now()
 _SHOWN = (
@@ -43,6 +45,8 @@ def register(connection: Connection, client: str, url: str, events: Sequence[str
 
     Raises `WebhookExists` when the client has one with this URL, and `TooManyWebhooks`.
     """
+    # Several at once would all find room for one.
+    connection.execute(select(func.pg_advisory_xact_lock(_REGISTERING, func.hashtext(client))))
     if len(webhooks_of(connection, client)) >= MOST_WEBHOOKS:
         raise TooManyWebhooks(f"A client has {MOST_WEBHOOKS} webhooks at most.")
     made = connection.execute(

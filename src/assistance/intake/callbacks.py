@@ -22,19 +22,19 @@ def callbacks_of(configuration: Configuration, client: str, callback_url: str | 
     }
     frozen: dict[str, Any] = {}
     if callback_url is not None:
-        trusted = check_url(configuration, callback_url, "callback_url")
+        trusted = check_url(configuration, client, callback_url, "callback_url")
         if trusted is not None:
             found[trusted] = None
             frozen["callback_to"] = trusted
     return {**frozen, "callbacks": found} if found else {}
 
 
-def check_url(configuration: Configuration, url: str, member: str) -> str | None:
-    """The operator's webhook that has this URL, none when it is another good one.
+def check_url(configuration: Configuration, client: str, url: str, member: str) -> str | None:
+    """The operator's webhook for this client that has this URL, none when it is another good one.
 
     `member` is what named it. Raises `UrlRefused`.
     """
-    webhook = configuration.webhook_at(url)
+    webhook = configuration.webhook_at(url, client)
     if webhook is not None:
         return webhook.name
     try:

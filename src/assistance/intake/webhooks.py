@@ -41,7 +41,7 @@ class Webhooks:
 
         Raises `UrlRefused`, `WebhookExists` and `TooManyWebhooks`.
         """
-        if check_url(self._configuration, url, "url") is None:
+        if check_url(self._configuration, client, url, "url") is None:
             self._look_up(url, Deadline.after(deadline.remaining() * _SHARE_OF_DEADLINE))
         return _shown(self._run(lambda connection: webhooks.register(connection, client, url, events), deadline))
 
@@ -81,7 +81,7 @@ class Webhooks:
         content = {"type": "assistance.test", "timestamp": timestamp, "data": {"webhook": str(webhook_id)}}
         keys = [signing_key(secret) for secret in webhooks.signing_secrets(found)]
         try:
-            endpoint, find = self._way_to(found.url)
+            endpoint, find = self._way_to(found.url, client)
             answer = post_signed(endpoint, keys, f"msg_{ids.token().hex}", content, deadline, find=find)
         except (NotConnected, NoAnswer) as problem:
             return {"delivered": False, "http_status": None, "detail": f"{problem.detail}."}
@@ -101,8 +101,8 @@ class Webhooks:
             if problem.code == BLOCKED:
                 raise UrlRefused(f"Nothing is sent to the url: {problem.detail}.", "url") from problem
 
-    def _way_to(self, url: str) -> tuple[Endpoint, Resolve]:
-        if self._configuration.webhook_at(url) is not None:
+    def _way_to(self, url: str, client: str) -> tuple[Endpoint, Resolve]:
+        if self._configuration.webhook_at(url, client) is not None:
             return parse_endpoint(url), resolve
         return parse_public_url(url), self._find_public
 

@@ -13,6 +13,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from assistance.runtime.metrics import log_lines_dropped
+from assistance.runtime.tracebacks import told_of
 
 _STANDARD_ERROR = 2
 _LONGEST_VALUE = 1024
@@ -28,7 +29,7 @@ def configure_logs(service: str, *, level: str = "info", fmt: str = "json") -> N
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
+        structlog.processors.ExceptionRenderer(told_of),
         _service(service),
         _guard_values,
     ]

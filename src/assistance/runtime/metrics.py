@@ -40,7 +40,9 @@ authentication_refused = Counter("assistance_authentication_refused", "Calls wit
 signature_refused = Counter("assistance_signature_refused", "Messages without a right signature.", ["source"])
 source_messages = Counter("assistance_source_messages", "Authentic messages of signed sources.", ["source", "status"])
 waiting_calls = Gauge(
-    "assistance_waiting_calls", "Calls of the API that wait for news of a request.", multiprocess_mode="livesum"
+    "assistance_waiting_calls",
+    "Calls of the API that wait for news of a request, or for a bot's server.",
+    multiprocess_mode="livesum",
 )
 active_workers = Gauge(
     "assistance_active_workers", "Consumer threads busy with a delivery.", ["channel"], multiprocess_mode="livesum"

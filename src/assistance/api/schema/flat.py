@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from assistance.api.problems import VALIDATION_FAILED, FieldError, Problem
+from assistance.api.problem_types import VALIDATION_FAILED
+from assistance.api.problems import FieldError, Problem
 from assistance.api.schema.mistakes import (
     Objects,
     field_errors,

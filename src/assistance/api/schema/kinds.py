@@ -27,8 +27,17 @@ MAX_NUMBER = 2**53 - 1
 
 _REFUSED = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _REFUSED_IN_LINES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+#: White space that is no control character, and the three of those that any editor leaves at an end.
+_BLANK = (
+    " \t\r\n\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
 _LINE_END = re.compile(r"\r\n?")
 _INSTANT = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d{1,6})?\d*([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+#: Hosts as RFC 3986 has them; what follows may hold what browsers send as it is, such as |.
+_WEB_ADDRESS = re.compile(
+    r"[Hh][Tt][Tt][Pp][Ss]?://([A-Za-z0-9._~!$&'()*+,;=%\-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{0,5})?([/?#][!-~]*)?"
+)
 _MEDIA_TYPE = re.compile(r"[!#$&^_.+\-A-Za-z0-9]+/[!#$&^_.+\-A-Za-z0-9]+( *;[ -~]*)?")
 
 
@@ -94,13 +103,31 @@ class Topic(_Kind):
 
     def check(self, text: str) -> str:
         """The topic, trimmed and case-folded."""
-        # White space is trimmed by hand first: `strip` alone would take some control characters along with it.
-        refuse_characters(text.strip(" \t\r\n"), _REFUSED)
-        return Text(self.longest).check(text.strip()).casefold()
+        # `strip` alone would take some control characters along with the white space.
+        return Text(self.longest).check(text.strip(_BLANK)).casefold()
 
     def description(self) -> dict[str, Any]:
-        """Only the lengths: the topics that exist are in the operator's file."""
-        return {"minLength": 1, "maxLength": self.longest}
+        """What is left within the white space; the topics that exist are in the operator's file."""
+        first_or_last, between = r"[^\s\x00-\x1f\x7f-\x9f]", r"[^\x00-\x1f\x7f-\x9f]"
+        trimmed = f"{first_or_last}({between}{{0,{self.longest - 2}}}{first_or_last})?"
+        return {"pattern": f"^[{_BLANK}]*{trimmed}[{_BLANK}]*$"}
+
+
+@dataclass(frozen=True, slots=True)
+class Word(_Kind):
+    """One of these words."""
+
+    words: tuple[str, ...]
+
+    def check(self, text: str) -> str:
+        """The word."""
+        if text not in self.words:
+            raise PydanticCustomError("not-allowed", f"has to be one of: {', '.join(self.words)}")
+        return text
+
+    def description(self) -> dict[str, Any]:
+        """The words."""
+        return {"enum": list(self.words)}
 
 
 class Instant(_Kind):
@@ -139,8 +166,8 @@ class WebAddress(_Kind):
         return text
 
     def description(self) -> dict[str, Any]:
-        """The schemes and the length."""
-        return {"format": "uri", "pattern": r"^https?://[!-~]+$", "maxLength": MAX_URL}
+        """The pattern that is checked; it is wider than the format `uri`."""
+        return {"pattern": f"^{_WEB_ADDRESS.pattern}$", "maxLength": MAX_URL}
 
 
 class EmailAddress(_Kind):
@@ -211,11 +238,10 @@ def _too_long(text: str, most: int) -> PydanticCustomError:
 
 
 def _is_web_address(text: str) -> bool:
-    if not text.isascii() or not text.isprintable() or " " in text:
+    if not _WEB_ADDRESS.fullmatch(text):
         return False
     try:
-        parts = urlsplit(text)
-        _ = parts.port  # raises when it is no number
+        _ = urlsplit(text).port  # raises when there is no such port, or no such address in the brackets
     except ValueError:
         return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+    return True

@@ -29,6 +29,7 @@ _PYDANTIC_ERRORS = {
     "list_type": ("not-a-list", "has to be a list"),
     "dict_type": ("not-an-object", "has to be an object"),
     "model_type": ("not-an-object", "has to be an object"),
+    "too_short": ("too-few", "has fewer than {min_length} entries"),
     "too_long": ("too-many", "has more than {max_length} entries"),
     "greater_than_equal": ("out-of-range", "has to be {ge:g} or more"),
     "less_than_equal": ("out-of-range", "has to be {le:g} or less"),

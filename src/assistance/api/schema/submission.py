@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from assistance.api.problems import UNKNOWN_TOPIC, VALIDATION_FAILED, FieldError, Problem, shown
+from assistance.api.problem_types import UNKNOWN_TOPIC, VALIDATION_FAILED
+from assistance.api.problems import FieldError, Problem, shown
 from assistance.api.schema.members import SubmissionBody
 from assistance.api.schema.mistakes import (
     MOST_UNKNOWN_MEMBERS,

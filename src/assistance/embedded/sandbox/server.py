@@ -19,6 +19,7 @@ from assistance.embedded.sandbox.faults import Failure, Faults, Orders
 from assistance.embedded.sandbox.mail import MailSink
 from assistance.embedded.sandbox.slack import Refused, SlackApi
 from assistance.embedded.sandbox.store import Store
+from assistance.runtime.addresses import is_loopback, names_loopback
 
 log = structlog.get_logger()
 
@@ -114,6 +115,17 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 30  # seconds of silence before a connection is given up
     wbufsize = -1  # header and body leave in one packet
+
+    def parse_request(self) -> bool:
+        """Refuse a page in a browser on this machine that had its own name lead here."""
+        if not super().parse_request():
+            return False
+        is_ours = names_loopback(self.headers.get("Host") or "localhost")
+        if not is_ours and is_loopback(self.connection.getsockname()[0]):
+            self.close_connection = True
+            self._answer(421, {"error": "This sandbox is called by the name of this machine only."})
+            return False
+        return True
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
