@@ -96,6 +96,11 @@ class MemoryDoor:
             raise UnknownTopic(submission.topic, self.topics)
         if idempotency and idempotency.value in self.keys:
             return self._replay(idempotency)
+        open_one = self._open_with(submission.dedup_key)
+        if open_one is not None:
+            joined = self.add(open_one, submission.description, Author.BOT, idempotency, deadline, client=client)
+            assert joined is not None
+            return joined
         now = datetime.now(UTC)
         accepted = Accepted(id=uuid7(), ref=new_ref(), topic=submission.topic, created_at=now)
         self.submitted.append(submission)
@@ -186,6 +191,11 @@ class MemoryDoor:
         if self.failure:
             raise self.failure
         return Erasure()
+
+    def _open_with(self, dedup_key: str | None) -> UUID | None:
+        """The request that another one with this key joins."""
+        of_key = (name for name, row in self.requests.items() if row["dedup_key"] == dedup_key and not row["ended_at"])
+        return next(of_key, None) if dedup_key is not None else None
 
     def _replay(self, idempotency: IdempotencyKey) -> Accepted:
         fingerprint, first = self.keys[idempotency.value]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -17,6 +17,7 @@ from assistance.runtime.ids import uuid7
 class MemoryWebhooks:
     def __init__(self) -> None:
         self.of: dict[tuple[str, UUID], dict[str, Any]] = {}
+        self.slow: Callable[[], object] = lambda: None  # what a test of a webhook waits for
 
     def register(self, client: str, url: str, events: Sequence[str] | None, deadline: Deadline) -> Mapping[str, Any]:
         try:
@@ -49,4 +50,5 @@ class MemoryWebhooks:
     def test(self, client: str, webhook_id: UUID, deadline: Deadline) -> Mapping[str, Any] | None:
         if (client, webhook_id) not in self.of:
             return None
+        self.slow()
         return {"delivered": False, "http_status": None, "detail": "Nothing is sent from here."}

@@ -119,14 +119,15 @@ def test_what_is_inside_is_for_this_machine_and_for_operators(door: MemoryDoor, 
     if path == "/sandbox":
         app.add_url_rule(path, view_func=lambda: "mails")
 
-    def status(peer: str) -> int:
-        headers = {"X-Forwarded-For": "127.0.0.1", "X-Real-IP": "127.0.0.1"}
+    def status(peer: str, **headers: str) -> int:
         answer = app.test_client().get(path, environ_overrides={"REMOTE_ADDR": peer}, headers=headers)
         return answer.status_code
 
     door.caller = Unauthenticated("missing")
     assert [status(peer) for peer in ("127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1")] == [200] * 4
-    assert [status(peer) for peer in ("192.0.2.1", "::ffff:192.0.2.1", "fe80::1", "", "localhost.evil")] == [401] * 5
+    for forged in ({}, {"X-Forwarded-For": "127.0.0.1"}, {"X-Real-IP": "127.0.0.1"}, {"Forwarded": "for=127.0.0.1"}):
+        strangers = ("192.0.2.1", "::ffff:192.0.2.1", "fe80::1", "", "localhost.evil")
+        assert [status(peer, **forged) for peer in strangers] == [401] * 5
     door.caller = Caller(client="bot", scopes=frozenset({Scope.SUBMIT, Scope.READ}))
     assert status("192.0.2.1") == 403
     door.caller = Caller(client="watch", scopes=frozenset({Scope.OPERATE}))
@@ -148,6 +149,38 @@ def test_a_caller_from_elsewhere_is_never_anonymous_wherever_the_server_listens(
     stranger = {"REMOTE_ADDR": "192.0.2.1", "HTTP_X_FORWARDED_FOR": "127.0.0.1"}
     assert client.post("/assistance", json=body, environ_overrides=stranger).status_code == 401
     assert client.post("/assistance", json=body).status_code == 202
+
+
+ELSEWHERE = [
+    pytest.param({"Host": "evil.example"}, id="a name that was turned to this machine"),
+    pytest.param({"Host": "localhost.evil.example:8080"}, id="a name that looks like ours"),
+    pytest.param({"Host": "192.0.2.1"}, id="another machine's address"),
+    pytest.param({"Origin": "https://evil.example"}, id="another page"),
+    pytest.param({"Origin": "http://localhost:9999"}, id="a page of another port"),
+    pytest.param({"Origin": "null"}, id="a page without an origin"),
+    pytest.param({"X-Forwarded-For": "192.0.2.1"}, id="a gateway on this machine"),
+    pytest.param({"Forwarded": "for=192.0.2.1"}, id="another gateway on this machine"),
+]
+
+
+@pytest.mark.parametrize("headers", ELSEWHERE)
+def test_a_page_in_a_browser_on_this_machine_is_no_caller_of_this_machine(
+    door: MemoryDoor, headers: dict[str, str]
+) -> None:
+    client = door.app().test_client()
+    # The calls that a browser makes for any page without asking first: without a body, or with one of a form.
+    for method, path in [*paths(door.app()), ("GET", "/metrics")]:
+        answer = client.open(path, method=method, headers=headers)
+        assert (answer.status_code, answer.get_json()["code"]) == (401, "unauthenticated"), f"{method} {path}"
+    assert "strasse" not in client.get("/openapi.json", headers=headers).get_data(as_text=True)
+    door.caller = Caller(client="bot", scopes=frozenset({Scope.READ}))
+    assert client.get("/assistance", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:8080", "LOCALHOST", "127.0.0.1:8080", "[::1]:8080"])
+def test_callers_and_pages_of_this_machine_are_known_by_its_own_names(door: MemoryDoor, host: str) -> None:
+    for headers in ({"Host": host}, {"Host": host, "Origin": f"http://{host}"}):
+        assert door.app().test_client().get("/assistance", headers=headers).status_code == 200
 
 
 def test_anonymous_callers_may_do_everything() -> None:

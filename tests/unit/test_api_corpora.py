@@ -114,6 +114,7 @@ def test_naughty_strings_in_every_member_are_passed_on_unchanged_or_refused_by_t
     accepted = 0
     for text in texts():
         door.submitted.clear()
+        door.requests.clear()  # else one with the same dedup_key would be joined
         members = everywhere(text)
         body = json.dumps({"topic": "sales", "description": "x", **members}).encode("utf-8")
         overrides = {"CONTENT_LENGTH": str(len(body))}

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 from prometheus_client.core import GaugeMetricFamily
 
+from assistance.api import health
 from assistance.api.app import create_app
 from assistance.api.door import Dependency
 from assistance.domain.errors import DatabaseUnavailable
+from assistance.runtime.clock import monotonic
 from assistance.runtime.metrics import LazyCollector
 from tests.memory_door import MemoryDoor
 
@@ -60,6 +64,40 @@ def test_a_check_that_raises_means_down_and_hides_what_it_did_not_expect() -> No
     assert dependencies["database"] == {"status": "down", "detail": "The database is away."}
     assert dependencies["broker"]["status"] == "down"
     assert "hunter2" not in response.get_data(as_text=True)
+
+
+def test_callers_who_ask_how_it_is_cost_one_check_however_many_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    answers, silent = threading.Event(), threading.Event()
+
+    def check() -> str | None:
+        asked.append("broker")
+        silent.set()
+        answers.wait(20)
+        return "away" if len(asked) > 1 else None
+
+    dependency = Dependency(name="broker", check=check, essential=False)
+    app = create_app(replace(MemoryDoor().door(), dependencies=[dependency]))
+
+    def status() -> str:
+        found: str = app.test_client().get("/health").get_json()["status"]
+        return found
+
+    with ThreadPoolExecutor(8) as pool:
+        first = [pool.submit(status) for _ in range(8)]
+        silent.wait(20)
+        answers.set()
+        assert [each.result() for each in first] == ["ok"] * 8
+        assert len(asked) == 1
+        monkeypatch.setattr(health, "monotonic", lambda: monotonic() + 60)  # a minute later
+        silent.clear()
+        answers.clear()
+        second = pool.submit(status)
+        silent.wait(20)
+        assert [status() for _ in range(8)] == ["ok"] * 8, "who comes while somebody asks gets the answer of before"
+        answers.set()
+        assert second.result() == "degraded"
+    assert len(asked) == 2
 
 
 def test_ready_follows_the_installation_and_alive_does_not() -> None:

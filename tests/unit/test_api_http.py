@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
 from assistance.api.app import create_app
+from assistance.domain.caller import Caller, Scope
 from tests.memory_door import MemoryDoor
 
 GOOD = {"topic": "sales", "description": "x"}
@@ -94,6 +95,7 @@ def test_leading_slashes_are_counted_as_the_server_hands_them_over(door: MemoryD
 
 
 def test_the_host_and_forwarding_headers_of_a_caller_are_never_echoed(door: MemoryDoor) -> None:
+    door.caller = Caller(client="bot", scopes=frozenset({Scope.SUBMIT}))
     forged = {"Host": "evil.example", "X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "gopher"}
     response = door.app().test_client().post("/assistance", json=GOOD, headers=forged)
     assert response.status_code == 202
@@ -138,7 +140,7 @@ def test_one_call_writes_one_log_line_without_what_the_customer_wrote(door: Memo
     assert line["event"] == "api.answered"
     assert line["log_level"] == "info"
     assert line["request_id"] == response.headers["X-Request-Id"]
-    assert (line["method"], line["path"], line["status"]) == ("GET", "/assistance/<request_id>", 404)
+    assert (line["method"], line["path"], line["status"]) == ("GET", "/assistance/<uuid:request_id>", 404)
     assert line["ms"] >= 0
     assert "secret" not in str(line)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -28,6 +29,8 @@ from tests.unit.corpora import corpus
 from tests.unit.test_source_signatures import signed
 
 KEY = b"k" * 32
+#: What no two answers have in common.
+VARYING = ("X-Request-Id", "Content-Length")
 #: Nobody listens there.
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
 
@@ -87,11 +90,32 @@ def test_every_failed_check_gets_the_same_answer_and_is_counted(client: FlaskCli
     assert refused(scheme) - before == len(wrong)
 
 
-def test_an_unknown_source_is_an_unknown_path(client: FlaskClient) -> None:
-    unknown, nothing = client.post("/ingest/nobody", data=b"{}"), client.post("/nothing-here", data=b"{}")
-    assert (unknown.status_code, unknown.get_json()["code"]) == (404, "not-found")
-    assert without_id(unknown) | {"instance": ""} == without_id(nothing) | {"instance": ""}
-    assert client.get("/ingest/nobody").status_code == 404
+@pytest.mark.parametrize("scheme", Scheme)
+def test_a_header_that_comes_twice_proves_nothing(client: FlaskClient, scheme: Scheme) -> None:
+    body = b'{"text": "hello"}'
+    right = signed(scheme, KEY, body, at=int(unix_time()))
+    assert client.post(f"/ingest/{scheme}", headers=right, data=body).status_code == 503, "it came to the database"
+    # Signatures of Standard Webhooks are a list in which one is right: two lines are no less.
+    for name in right.keys() - {"webhook-signature"}:
+        for other in (right[name], "x", ""):
+            for twice in ([(name, right[name]), (name, other)], [(name, other), (name, right[name])]):
+                headers = [pair for pair in right.items() if pair[0] != name] + twice
+                assert client.post(f"/ingest/{scheme}", headers=headers, data=body).status_code == 401, (name, other)
+
+
+def test_who_proves_nothing_is_not_told_which_sources_there_are(client: FlaskClient) -> None:
+    before = refused("")
+    for method, path in (("POST", ""), ("GET", ""), ("GET", "?hub.mode=subscribe&hub.challenge=1&hub.verify_token=x")):
+        answers = [
+            client.open(f"/ingest/{name}{path}", method=method, data=b"{}") for name in ("nobody", "meta", "hub")
+        ]
+        told = [answer.get_data(as_text=True) for answer in answers]
+        assert len({answer.status_code for answer in answers}) == 1
+        assert len({re.sub(r'"(request_id|instance)":"[^"]*"', "", text) for text in told}) == 1
+        assert len({str([header for header in answer.headers if header[0] not in VARYING]) for answer in answers}) == 1
+    large = [client.post(f"/ingest/{name}", data=b"x" * 65_537).status_code for name in ("nobody", "hub")]
+    assert large == [413, 413]
+    assert refused("") - before == 3
     assert client.post("/ingest/", data=b"{}").status_code == 404
 
 
@@ -148,7 +172,12 @@ def test_a_challenge_is_repeated_only_to_who_knows_the_token(client: FlaskClient
 
 def test_a_source_without_a_token_takes_no_verification_call(client: FlaskClient) -> None:
     answer = client.get("/ingest/hub", query_string="hub.mode=subscribe&hub.challenge=1&hub.verify_token=")
-    assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("query", ["hub.verify_token=\xff", "hub.verify_token=%ff", "\xff", "hub.challenge=%00"])
+def test_a_verification_call_that_no_url_can_be_made_of_proves_nothing(client: FlaskClient, query: str) -> None:
+    assert client.get("/ingest/meta", environ_overrides={"QUERY_STRING": query}).status_code == 403
 
 
 def test_slack_is_told_its_challenge_only_after_the_signature_was_checked(client: FlaskClient) -> None:

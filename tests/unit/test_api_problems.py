@@ -9,7 +9,7 @@ import structlog
 from werkzeug.exceptions import BadGateway, ImATeapot
 
 from assistance.api.problem_pages import retry_sentence
-from assistance.api.problems import PROBLEM_TYPES, ProblemType
+from assistance.api.problem_types import PROBLEM_TYPES, ProblemType
 from assistance.domain.errors import CommitUnknown, DatabaseUnavailable, IdempotencyKeyReused, OutboxFull
 from tests.memory_door import MemoryDoor
 

@@ -343,4 +343,4 @@ def test_a_place_in_the_timeline_that_makes_no_sense_is_refused(
 def test_the_timeline_of_another_request_is_not_found(client: FlaskClient) -> None:
     for name in ("01a1fc6b-b2f4-4506-9315-a5516b447d1a", "x"):
         for path in (f"/assistance/{name}", f"/assistance/{name}/events"):
-            assert client.get(path).get_json()["detail"] == "No request has this id."
+            assert client.get(path).get_json()["code"] == "not-found"

@@ -45,6 +45,22 @@ def test_a_crash_is_reported_without_the_request_body_or_local_variables(sent: l
     assert canary not in json.dumps(event, default=str)
 
 
+def test_neither_what_an_exception_quotes_nor_whose_data_were_asked_for_is_reported(sent: list[Any]) -> None:
+    app = flask.Flask("crashing")
+
+    @app.get("/customers/<name>")
+    def crash(name: str) -> str:
+        sentry_sdk.add_breadcrumb(category="httplib", data={"url": f"https://hooks.example.com/{name}"})
+        return str(int(name))
+
+    canary = secrets.token_hex(3) + "x"
+    app.test_client().get(f"/customers/{canary}?client={canary}")
+    sentry_sdk.flush()
+    (event,) = [event for event in sent if event and event.get("exception")]
+    assert event["exception"]["values"][-1]["type"] == "ValueError"
+    assert canary not in json.dumps(event, default=str)
+
+
 def test_a_wrong_address_is_refused_in_a_sentence() -> None:
     with pytest.raises(SettingsError, match="ASSISTANCE_SENTRY_DSN is wrong"):
         report_crashes("nonsense", "api", "1")

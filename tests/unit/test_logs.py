@@ -54,6 +54,42 @@ def test_a_value_that_would_fill_the_disk_is_cut() -> None:
     assert len(json.loads(lines()[0])["long"]) < 10_000
 
 
+QUOTING = """
+import psycopg, structlog
+from sqlalchemy.exc import DataError
+from assistance.runtime.logs import configure_logs
+configure_logs("api", fmt={fmt!r})
+
+def fail(kind):
+    try:
+        int("canary")
+    except ValueError as error:
+        if kind is not None:
+            raise kind from error
+        raise
+
+row = psycopg.errors.CheckViolation("new row violates a check\\nDETAIL:  Failing row contains (canary\\ncanary).")
+for kind in (None, KeyError("canary"), UnicodeEncodeError("ascii", "canary", 0, 1, "no"), row,
+             DataError("INSERT INTO requests", {{"description": "canary"}}, row), RuntimeError("a plain reason")):
+    try:
+        fail(kind)
+    except Exception:
+        structlog.get_logger().exception("api.failed")
+"""
+
+
+@pytest.mark.parametrize("fmt", ["json", "console"])
+def test_an_exception_is_told_with_its_place_and_kind_and_never_with_what_it_quotes(fmt: str) -> None:
+    program = QUOTING.format(fmt=fmt)
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stderr
+    assert said.count("api.failed") == 6
+    assert "canary" not in said
+    for told in ("ValueError", "KeyError", "psycopg.errors.CheckViolation: 23514", "INSERT INTO requests"):
+        assert told in said
+    assert "RuntimeError: a plain reason" in said
+    assert 'File \\"<string>\\", line' in said or 'File "<string>", line' in said
+
+
 def test_the_level_decides_what_is_written() -> None:
     assert any("a.detail" in line for line in lines(level="debug"))
     assert not any("consumer.settled" in line for line in lines(level="warning"))

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from assistance.api.openapi import document, operations, problems_of
+from assistance.api.openapi import document, operations
+from assistance.api.openapi_document import problems_of
 from assistance.api.operations import Operation
-from assistance.api.problems import PROBLEM_TYPES
+from assistance.api.problem_types import PROBLEM_TYPES
 from assistance.domain.caller import Caller, Scope
 from assistance.domain.errors import DatabaseUnavailable
-from tests.described import validator_of
+from tests.described import complaints, validator_of
 from tests.memory_door import MemoryDoor
 
 every_operation = pytest.mark.parametrize("operation", operations(), ids=lambda operation: operation.name)
@@ -64,11 +65,26 @@ def test_examples_are_what_the_models_say() -> None:
     for methods in document(("sales", "pricing"))["paths"].values():
         for operation in methods.values():
             for content in contents(operation):
-                if "example" in content:
-                    errors = list(validator_of(content["schema"]).iter_errors(content["example"]))
+                shown = [example["value"] for example in content.get("examples", {}).values()]
+                for example in shown + [content[name] for name in ("example",) if name in content]:
+                    errors = list(validator_of(content["schema"]).iter_errors(example))
                     assert not errors, (operation["operationId"], [error.message for error in errors])
                     checked += 1
-    assert checked > 3
+    assert checked > 15
+
+
+def test_a_call_that_joins_is_described_beside_the_dry_run_and_nothing_else_is(app: Flask) -> None:
+    bot = app.test_client()
+    asked = {"topic": "sales", "description": "x", "dedup_key": "cus_42"}
+    assert bot.post("/assistance", json=asked).status_code == 202
+    answer = bot.post("/assistance", json=asked)
+    joined: Any = answer.json
+    assert (answer.status_code, joined["joined"], joined["event_version"]) == (200, True, 2)
+    headers = list(answer.headers)
+    for change in ({"joined": False}, {"event_version": "2"}, {"surprise": 1}, {"status": "lost"}):
+        changed = json.dumps({**joined, **change}).encode()
+        assert list(complaints("POST", "/assistance", 200, headers, changed)), change
+    assert not list(complaints("POST", "/assistance", 200, headers, answer.data))
 
 
 def contents(operation: dict[str, Any]) -> list[dict[str, Any]]:
@@ -142,7 +158,9 @@ def test_the_examples_call_the_address_that_the_page_came_from(app: Flask) -> No
 
 
 def test_every_problem_belongs_to_an_operation() -> None:
-    assert {kind.code for operation in operations() for kind in problems_of(operation)} == set(PROBLEM_TYPES)
+    # A method that a path does not have is no operation.
+    declared = {kind.code for operation in operations() for kind in problems_of(operation)} | {"method-not-allowed"}
+    assert declared == set(PROBLEM_TYPES)
 
 
 def test_the_document_is_plain_json() -> None:

@@ -142,6 +142,7 @@ def test_certificates_are_verified() -> None:
 
     assert tls_context().verify_mode is ssl.CERT_REQUIRED
     assert tls_context().check_hostname
+    assert tls_context().minimum_version >= ssl.TLSVersion.TLSv1_2
 
 
 @pytest.mark.parametrize("proxy", ["https_proxy", "HTTPS_PROXY", "all_proxy"])
