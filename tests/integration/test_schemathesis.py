@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import subprocess
 import sys
 import threading
@@ -19,8 +21,7 @@ from assistance.configuration import load_configuration
 from assistance.domain.outcome import Delivered, Outcome, Rejected, RejectionReason, RetryLater, Unknown
 from assistance.embedded.ports import free_port
 from assistance.settings import environment_with
-from tests.builders import Line, ScriptedChannel, World, in_transaction
-from tests.integration.test_api_over_granian import wait_until_it_answers
+from tests.builders import Line, ScriptedChannel, World, eventually, in_transaction
 from tests.schemathesis_run import Effort, Run, Source, run
 
 # Whoever delivers takes its jitter from `random`, in another thread than the calls are made up in.
@@ -104,7 +105,6 @@ class Installation:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._deliver)
         self._thread.start()
-        wait_until_it_answers(self.port, self.process)
 
     def _new_key(self, name: str) -> str:
         return in_transaction(self.world.database, lambda connection: store.create(connection, name)).text
@@ -119,12 +119,21 @@ class Installation:
             self.line.watch.one_pass()
             self.world.fire_timers()
 
+    def answers(self) -> bool:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            return True
+        return False
+
     def stop(self) -> None:
         self._over.set()
         self._thread.join()
         self.line.stop()
         self.process.terminate()
-        self.process.wait(20)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(20)
+        self.process.kill()
+        self.process.wait()
         self.world.close()
 
 
@@ -133,8 +142,11 @@ def installation(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     running = Installation(database_url, tmp_path)
-    yield running
-    running.stop()
+    try:
+        eventually(running.answers, 90)
+        yield running
+    finally:
+        running.stop()
 
 
 def judge(done: Run, installation: Installation, *, least: int) -> None:
@@ -155,6 +167,8 @@ def judge(done: Run, installation: Installation, *, least: int) -> None:
     assert in_transaction(installation.world.database, read_ledger).closes
 
 
+@pytest.mark.alone
+@pytest.mark.timeout(300)
 def test_calls_made_up_from_the_description_are_answered_as_it_says(installation: Installation) -> None:
     effort = Effort(cases=5, chains=5, seed=20260304, slowest=5.0)
     url = f"http://127.0.0.1:{installation.port}"
