@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.installation import installation, wait_until
+from tests.e2e.installation import Installation, installation, wait_until
 from tests.servers.postgres import children_of
 
 pytestmark = pytest.mark.timeout(300)
@@ -21,8 +21,9 @@ pytestmark = pytest.mark.timeout(300)
 def nothing_more_to_open(pid: int) -> Iterator[None]:
     """Let a process open no file and no connection beyond those that it has."""
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    opened = max(int(file.name) for file in Path(f"/proc/{pid}/fd").iterdir())
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (opened + 1, before[1]))
+    opened = {int(file.name) for file in Path(f"/proc/{pid}/fd").iterdir()}
+    lowest_free = min(set(range(len(opened) + 1)) - opened)  # a new one always gets the lowest number
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest_free, before[1]))
     try:
         yield
     finally:
@@ -37,11 +38,7 @@ def test_without_descriptors_calls_are_refused_and_deliveries_wait_and_both_go_o
         (api,) = (child for child in children_of(running.processes["api"].pid) if _serves(child))
         with nothing_more_to_open(consumer):
             running.post_until_accepted("sales", "while nothing can be sent")
-            wait_until(
-                lambda: any(line.get("answer") == "retry_later" for line in running.log_lines("consumer")),
-                seconds=30,
-                what="the consumer found out",
-            )
+            wait_until(lambda: _has_met_trouble(running), seconds=30, what="the consumer found out")
         with ExitStack() as idle, nothing_more_to_open(api):
             for _ in range(50):
                 idle.enter_context(socket.create_connection(("127.0.0.1", running.http_port), timeout=5))
@@ -52,8 +49,15 @@ def test_without_descriptors_calls_are_refused_and_deliveries_wait_and_both_go_o
         wait_until(lambda: wanted <= set(running.slack_messages()), seconds=60, what="both are at Slack")
         assert set(running.slack_messages().values()) == {1}
         wait_until(lambda: "violations" not in running.ledger(), seconds=30, what="the ledger closes")
+        assert not any(line.get("answer") == "unknown" for line in running.log_lines("consumer"))
         assert running.processes["consumer"].poll() is None
         assert _serves(api)
+
+
+def _has_met_trouble(running: Installation) -> bool:
+    """It could not send, or not even reach the database, and says so."""
+    lines = running.log_lines("consumer")
+    return any(line.get("answer") == "retry_later" or line["level"] in ("warning", "error") for line in lines)
 
 
 def _serves(pid: int) -> bool:

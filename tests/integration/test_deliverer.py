@@ -95,7 +95,7 @@ def test_tries_that_fail_are_made_again_until_one_arrives(world: World, lines: M
 
 
 def test_retries_wait_as_the_schedule_says(worlds: Callable[..., World], lines: MakeLine) -> None:
-    world = worlds(retry=RetrySchedule(delays=(0.3, 0.6), give_up_after=60, jitter=0))
+    world = worlds(retry=RetrySchedule(delays=(0.5, 2.0), give_up_after=60, jitter=0))
     line = lines(world, people=ScriptedChannel(LATER, LATER, Delivered(receipt={})))
     request = world.submit().id
     line.run_until(status_is(world, request, "delivered"))
@@ -103,7 +103,7 @@ def test_retries_wait_as_the_schedule_says(worlds: Callable[..., World], lines: 
         "SELECT extract(epoch FROM started_at - lag(finished_at) OVER (ORDER BY number))::float AS pause FROM attempts"
     )
     first, second = (row.pause for row in times[1:])
-    assert 0.3 <= first < 0.6 <= second
+    assert 0.5 <= first < 2.0 <= second
 
 
 def test_a_channel_that_never_answers_well_ends_as_a_dead_letter(worlds: Callable[..., World], lines: MakeLine) -> None:

@@ -36,7 +36,7 @@ PATIENCE_SECONDS = 30
 def port(terminal: Terminal, database_url: str, tmp_path: Path) -> Iterator[int]:
     """Where two processes of the real API listen."""
     chosen = free_port()
-    environment = environment_with(http_port=chosen, http_workers=2)
+    environment = environment_with(http_port=chosen, http_workers=2, request_deadline_seconds=30)
     child: Child = nursery_of_this_run().start(["-m", "assistance", "api"], environment, tmp_path / "api.log")
     eventually(lambda: call(chosen, "GET", "/livez")[0] == 200, PATIENCE_SECONDS)
     yield chosen

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import jsonschema_rs
 import pytest
 from werkzeug.test import TestResponse
 
-from assistance.api.idempotency import key_for, parse_key
+from assistance.api.idempotency import HEADER_SCHEMA, key_for, parse_key
 from assistance.api.problems import Problem
 from tests.memory_door import CORPORA, MemoryDoor
 
@@ -25,6 +26,17 @@ def is_key(header: str) -> bool:
     except Problem:
         return False
     return True
+
+
+def test_the_description_allows_exactly_the_headers_that_are_keys() -> None:
+    described = jsonschema_rs.Draft202012Validator(HEADER_SCHEMA)
+    characters = [chr(code) for code in range(33, 127)] + ["é", '"a', "\\"]
+    headers = ["", *characters, *(one + other for one in characters for other in characters)]
+    headers += [f'"{header}"' for header in headers]
+    long = [piece * length for piece in ("a", '\\"') for length in (254, 255, 256)]
+    headers += [*long, *(f'"{header}"' for header in long)]
+    assert [header for header in headers if described.is_valid(header) is not is_key(header)] == []
+    assert sum(map(is_key, headers)) > 10_000
 
 
 def test_a_repeat_with_the_same_key_gets_the_first_answer_and_says_so() -> None:

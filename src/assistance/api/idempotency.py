@@ -13,9 +13,16 @@ from assistance.domain.answers import IdempotencyKey
 
 MAX_KEY_CHARACTERS = 255
 #: A string of RFC 8941: printable ASCII in quotes, where only quote and backslash are escaped.
-_QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
+_IN_QUOTES = r'(?:[ !#-\[\]-~]|\\["\\])'
+_QUOTED = re.compile(rf'"({_IN_QUOTES}*)"')
 #: A token of RFC 8941, which may also start with a digit: many clients send a bare UUID.
-_BARE = re.compile(r"[A-Za-z0-9*][A-Za-z0-9!#$%&'*+\-.^_`|~:/]*")
+_FIRST, _LATER = "[A-Za-z0-9*]", r"[A-Za-z0-9!#$%&'*+\-.^_`|~:/]"
+_BARE = re.compile(f"{_FIRST}{_LATER}*")
+#: The header as JSON Schema describes it.
+HEADER_SCHEMA = {
+    "type": "string",
+    "pattern": f'^("{_IN_QUOTES}{{1,{MAX_KEY_CHARACTERS}}}"|{_FIRST}{_LATER}{{0,{MAX_KEY_CHARACTERS - 1}}})$',
+}
 _PRINTABLE = re.compile(rf"[ -~]{{1,{MAX_KEY_CHARACTERS}}}")
 _ESCAPED = re.compile(r'\\(["\\])')
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from assistance.api.answers import instant, json_answer
 from assistance.api.callers import needs
 from assistance.api.door import Door
-from assistance.api.idempotency import key_for
+from assistance.api.idempotency import HEADER_SCHEMA, key_for
 from assistance.api.operations import REQUEST_ID, SELF, Answer, Header, Links, Operation, Parameter
 from assistance.api.parameters import Choice, read_query
 from assistance.api.parsing import read_json
@@ -104,9 +104,9 @@ class JoinedAnswer(AcceptedAnswer):
 IDEMPOTENCY_KEY = Parameter(
     name="Idempotency-Key",
     place="header",
-    description="A name of yours for this request, such as a UUID. Repeat a call with the same key and the same body, "
-    "and nobody is told twice. Remembered for seven days.",
-    schema={"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$"},
+    description="A name of yours for this request, such as a UUID, of up to 255 characters, in quotes or bare. Repeat "
+    "a call with the same key and the same body, and nobody is told twice. Remembered for seven days.",
+    schema=HEADER_SCHEMA,
     example="8e03978e-40d5-43e8-bc93-6894a57f9324",
     curl="$(uuidgen)",
 )

@@ -77,7 +77,10 @@ def connect(host: str, port: int, deadline: Deadline, find: Resolve = resolve) -
         patience = deadline.remaining() / (len(addresses) - position)
         if patience <= 0:
             raise NotConnected("connect_timeout", f"no time was left to connect to {host}:{port}")
-        sock = socket.socket(family, kind, protocol)
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError as error:  # this process may open nothing more
+            raise NotConnected("no_descriptor", explain(error)) from error
         try:
             sock.settimeout(patience)
             sock.connect(address)
