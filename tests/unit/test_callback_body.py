@@ -16,9 +16,8 @@ from uuid import UUID
 
 import pytest
 
-from assistance.channels.callback import post_signed
 from assistance.channels.http import Endpoint, parse_endpoint
-from assistance.channels.webhook import new_secret, signing_key
+from assistance.channels.webhook import new_secret, post_signed, signing_key
 from assistance.channels.wire import NotConnected, resolve
 from assistance.configuration import Configuration, load_configuration
 from assistance.deliveries.callbacks import MOST_PAYLOAD_BYTES, payload_of, unless_gone

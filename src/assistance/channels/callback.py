@@ -7,8 +7,7 @@ is proved again at each send, and the connection goes to the very address that w
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,30 +16,25 @@ from assistance.channels.contract import Capabilities, ChannelType, DeliveryKey,
 from assistance.channels.http import (
     Answer,
     Endpoint,
-    NoAnswer,
     open_connection,
     parse_endpoint,
-    post,
     retry_after_seconds,
 )
 from assistance.channels.options import ChannelOptions
 from assistance.channels.public_addresses import only_public, parse_public_url
 from assistance.channels.text import title
-from assistance.channels.webhook import WebhookOptions, signature, signing_key
+from assistance.channels.webhook import WebhookOptions, send_signed, signing_key
 from assistance.channels.wire import NotConnected, Resolve, resolve
 from assistance.domain.outcome import (
     CannotTell,
-    Delivered,
     Lookup,
     Outcome,
     Rejected,
     RejectionReason,
     RetryLater,
-    Unknown,
 )
-from assistance.runtime.clock import Deadline, unix_time
+from assistance.runtime.clock import Deadline
 
-_MOST_ANSWER_BYTES = 64 * 1024
 _LONGEST_WAIT_SECONDS = 3600.0
 _ASKS_TO_WAIT = frozenset({429, 502, 503, 504})
 _GONE = 410
@@ -97,15 +91,9 @@ class CallbackChannel:
             detail = "there is no such webhook, or its URL is one that callbacks may not go to"
             return Rejected(code="no_such_webhook", detail=detail, reason=RejectionReason.DESTINATION)
         webhook_id = f"msg_{key.delivery_id.hex}"
-        try:
-            answer = post_signed(target.endpoint, target.keys, webhook_id, rendered.content, deadline, find=target.find)
-        except NotConnected as problem:
-            return RetryLater(code=problem.code, detail=problem.detail, answered=False)
-        except NoAnswer as problem:
-            return Unknown(code=problem.code, detail=problem.detail, answered=False)
-        if 200 <= answer.http_status < 300:
-            return Delivered(receipt={"status": answer.http_status, "webhook_id": webhook_id})
-        return _refusal(answer)
+        return send_signed(
+            target.endpoint, target.keys, webhook_id, rendered.content, deadline, refused=_refusal, find=target.find
+        )
 
     def lookup(self, destination: Mapping[str, Any], key: DeliveryKey, since: datetime, deadline: Deadline) -> Lookup:  # noqa: ARG002 (nothing to ask)
         """A bot cannot be asked; sending again is safe, because it drops repeats."""
@@ -130,28 +118,6 @@ class CallbackChannel:
         if url in self._trusted:
             return _Target(self._trusted[url], keys, resolve)
         return _Target(parse_public_url(url), keys, self._find_public)
-
-
-def post_signed(
-    endpoint: Endpoint,
-    keys: Sequence[bytes],
-    webhook_id: str,
-    content: Mapping[str, Any],
-    deadline: Deadline,
-    *,
-    find: Resolve,
-) -> Answer:
-    """Post a body with a signature for each key. Raises `NotConnected` and `NoAnswer`."""
-    body = json.dumps(content, separators=(",", ":")).encode()
-    timestamp = int(unix_time())
-    headers = {
-        "Content-Type": "application/json",
-        "User-Agent": "assistance",
-        "webhook-id": webhook_id,
-        "webhook-timestamp": str(timestamp),
-        "webhook-signature": " ".join(signature(key, webhook_id, timestamp, body) for key in keys),
-    }
-    return post(endpoint, body, headers, deadline, find=find, most_body_bytes=_MOST_ANSWER_BYTES)
 
 
 def _refusal(answer: Answer) -> Outcome:

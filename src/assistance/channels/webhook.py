@@ -11,17 +11,25 @@ import binascii
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, SecretStr
 
 from assistance.channels.contract import Capabilities, ChannelType, DeliveryKey, Health, Rendered, View
-from assistance.channels.http import Answer, NoAnswer, open_connection, parse_endpoint, post, retry_after_seconds
+from assistance.channels.http import (
+    Answer,
+    Endpoint,
+    NoAnswer,
+    open_connection,
+    parse_endpoint,
+    post,
+    retry_after_seconds,
+)
 from assistance.channels.options import ChannelOptions, Secret, SecretUrl
 from assistance.channels.text import headline, one_line, title
-from assistance.channels.wire import NotConnected
+from assistance.channels.wire import NotConnected, Resolve, resolve
 from assistance.domain.outcome import (
     CannotTell,
     Delivered,
@@ -42,6 +50,8 @@ _SHORTEST_SECRET, _NEW_SECRET, _LONGEST_SECRET = 24, 32, 64
 _TRY_AGAIN = frozenset({408, 425, 429})
 _CONTENT_REFUSED = frozenset({400, 406, 409, 413, 415, 422})
 _NOBODY_THERE = frozenset({404, 410})
+#: Nobody reads what an endpoint says beside its status.
+_MOST_ANSWER_BYTES = 64 * 1024
 
 
 def signing_key(secret: str) -> bytes:
@@ -129,25 +139,8 @@ class WebhookChannel:
 
     def send(self, rendered: Rendered, destination: Mapping[str, Any], key: DeliveryKey, deadline: Deadline) -> Outcome:  # noqa: ARG002 (the URL is a secret and therefore in no destination)
         """Post the body once, signed for this moment."""
-        body = json.dumps(rendered.content, separators=(",", ":")).encode()
         webhook_id = f"msg_{key.delivery_id.hex}_{key.series}"
-        timestamp = int(unix_time())
-        headers = {
-            "Content-Type": "application/json",
-            "User-Agent": "assistance",
-            "webhook-id": webhook_id,
-            "webhook-timestamp": str(timestamp),
-            "webhook-signature": signature(self._key, webhook_id, timestamp, body),
-        }
-        try:
-            answer = post(self._endpoint, body, headers, deadline)
-        except NotConnected as problem:
-            return RetryLater(code=problem.code, detail=problem.detail, answered=False)
-        except NoAnswer as problem:
-            return Unknown(code=problem.code, detail=problem.detail, answered=False)
-        if 200 <= answer.http_status < 300:
-            return Delivered(receipt={"status": answer.http_status, "webhook_id": webhook_id})
-        return _refusal(answer)
+        return send_signed(self._endpoint, (self._key,), webhook_id, rendered.content, deadline, refused=_refusal)
 
     def lookup(self, destination: Mapping[str, Any], key: DeliveryKey, since: datetime, deadline: Deadline) -> Lookup:  # noqa: ARG002 (nothing to ask)
         """An endpoint cannot be asked; sending again is safe, because the receiver drops repeats."""
@@ -160,6 +153,50 @@ class WebhookChannel:
         except NotConnected as problem:
             return Health(problems=(f"The endpoint cannot be reached: {problem.detail}.",))
         return Health()
+
+
+def send_signed(
+    endpoint: Endpoint,
+    keys: Sequence[bytes],
+    webhook_id: str,
+    content: Mapping[str, Any],
+    deadline: Deadline,
+    *,
+    refused: Callable[[Answer], Outcome],
+    find: Resolve = resolve,
+) -> Outcome:
+    """Post a body once, signed for this moment; `refused` reads an answer that is no success."""
+    try:
+        answer = post_signed(endpoint, keys, webhook_id, content, deadline, find=find)
+    except NotConnected as problem:
+        return RetryLater(code=problem.code, detail=problem.detail, answered=False)
+    except NoAnswer as problem:
+        return Unknown(code=problem.code, detail=problem.detail, answered=False)
+    if 200 <= answer.http_status < 300:
+        return Delivered(receipt={"status": answer.http_status, "webhook_id": webhook_id})
+    return refused(answer)
+
+
+def post_signed(
+    endpoint: Endpoint,
+    keys: Sequence[bytes],
+    webhook_id: str,
+    content: Mapping[str, Any],
+    deadline: Deadline,
+    *,
+    find: Resolve,
+) -> Answer:
+    """Post a body with a signature for each key. Raises `NotConnected` and `NoAnswer`."""
+    body = json.dumps(content, separators=(",", ":")).encode()
+    timestamp = int(unix_time())
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": "assistance",
+        "webhook-id": webhook_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": " ".join(signature(key, webhook_id, timestamp, body) for key in keys),
+    }
+    return post(endpoint, body, headers, deadline, find=find, most_body_bytes=_MOST_ANSWER_BYTES)
 
 
 def _refusal(answer: Answer) -> Outcome:

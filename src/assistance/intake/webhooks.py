@@ -8,10 +8,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
-from assistance.channels.callback import post_signed
 from assistance.channels.http import Endpoint, NoAnswer, parse_endpoint
 from assistance.channels.public_addresses import BLOCKED, only_public, parse_public_url
-from assistance.channels.webhook import signing_key
+from assistance.channels.webhook import post_signed, signing_key
 from assistance.channels.wire import NotConnected, Resolve, resolve
 from assistance.configuration import Configuration
 from assistance.deliveries import webhooks
