@@ -14,7 +14,6 @@ from uuid import UUID
 import pytest
 from flask.testing import FlaskClient
 from prometheus_client import REGISTRY
-from werkzeug.test import TestResponse
 
 from assistance.api import events
 from assistance.domain.errors import DatabaseUnavailable
@@ -47,11 +46,6 @@ def accepted(client: FlaskClient) -> UUID:
 
 def soon(action: Callable[[], Any], seconds: float = 0.15) -> None:
     threading.Timer(seconds, action).start()
-
-
-def elsewhere(door: MemoryDoor, path: str, **headers: str) -> TestResponse:
-    """A call of its own, which several threads may make at once."""
-    return door.app().test_client().get(path, headers=headers)
 
 
 def test_a_submission_that_waits_tells_what_became_of_it(door: MemoryDoor, client: FlaskClient) -> None:
@@ -167,11 +161,12 @@ def test_a_preference_is_read_as_the_rfc_has_it_and_never_refused(
 
 
 def test_everybody_who_waits_is_asked_for_together_and_nobody_when_nobody_waits(door: MemoryDoor) -> None:
-    client = door.app().test_client()
-    ids = [UUID(client.post("/assistance", json=GOOD).get_json()["id"]) for _ in range(3)]
+    app = door.app()
+    ids = [UUID(app.test_client().post("/assistance", json=GOOD).get_json()["id"]) for _ in range(3)]
     with ThreadPoolExecutor(3) as pool:
-        waiting = [pool.submit(elsewhere, door, f"/assistance/{name}", **LONG) for name in ids]
-        eventually(lambda: frozenset(ids) in door.reading.looks)
+        waiting = [pool.submit(app.test_client().get, f"/assistance/{name}", headers=LONG) for name in ids]
+        # A call that ended early, or failed, says why when its result is asked for.
+        eventually(lambda: frozenset(ids) in door.reading.looks or [call.result() for call in waiting if call.done()])
         for name in ids:
             door.reading.happen(name, "assistance.delivered", status="delivered")
         assert {answer.result().get_json()["status"] for answer in waiting} == {"delivered"}
