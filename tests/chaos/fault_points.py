@@ -154,16 +154,16 @@ class FaultLoop:
 
         def careful(index: int) -> str:
             time.sleep(index * seconds_between)
-            return self._accepted(scenario.topic, f"{mine}{index}")
+            return self._accepted(scenario, f"{mine}{index}")
 
         with ThreadPoolExecutor(REQUESTS) as pool:
             ids = list(pool.map(careful, range(REQUESTS)))
         return {f"{mine}{index}": request_id for index, request_id in enumerate(ids)}
 
-    def _accepted(self, topic: str, description: str) -> str:
-        deadline = time.monotonic() + _END_SECONDS
+    def _accepted(self, scenario: Scenario, description: str) -> str:
+        deadline, key = time.monotonic() + _END_SECONDS, uuid.uuid5(uuid.NAMESPACE_OID, description).hex
         while time.monotonic() < deadline:
-            status, body = self.running.post(topic, description, key=uuid.uuid5(uuid.NAMESPACE_OID, description).hex)
+            status, body = self.running.post(scenario.topic, description, key=key, **scenario.said)
             if status == 202:
                 return str(body["id"])
             time.sleep(0.1)
@@ -217,7 +217,7 @@ class FaultLoop:
         if miscounted:
             problems.append(f"{miscounted} deliveries count other attempts than there are")
         for description, request_id in accepted.items():
-            if self._accepted(scenario.topic, description) != request_id:
+            if self._accepted(scenario, description) != request_id:
                 problems.append(f"{description} got another id for the same key")
         if scenario.status != "delivered":
             return problems, 0

@@ -8,9 +8,10 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scenario:
-    """What leads to a point: the topic asked for, and what the third parties do wrong."""
+    """What leads to a point: the topic asked for and what else is said, and what the third parties do wrong."""
 
     topic: str = "both"
+    said: dict[str, Any] = field(default_factory=dict)
     status: str = "delivered"
     orders: dict[str, Any] = field(default_factory=dict)
     hook_status: int = 422
@@ -21,9 +22,13 @@ class Scenario:
 PLAIN = Scenario()
 #: The one that is killed must be one that Slack has: only there a second message is a broken promise.
 _SLACK = Scenario(topic="sales")
+#: Such a request is never stored together with others.
+_ALONE = Scenario(said={"expires_at": "2099-01-01T00:00:00Z"})
 _DEATH = Scenario(topic="hook", status="undeliverable")
 _FALLBACK = Scenario(topic="slow", hook_status=503, seconds_between=0.1)
 SCENARIOS = {
+    "api.after_request_insert": _ALONE,
+    "api.before_commit": _ALONE,
     "consumer.after_send": _SLACK,
     "consumer.before_settled": _SLACK,
     "consumer.before_retry": Scenario(orders={"smtp": {"refuse_next": 5}}),

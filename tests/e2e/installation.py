@@ -174,10 +174,12 @@ class Installation:
             if line.startswith("{"):
                 yield json.loads(line)
 
-    def post(self, topic: str, description: str, *, key: str | None = None, timeout: float = 10) -> tuple[int, Any]:
-        """The status (0 when no answer came) and the body."""
+    def post(
+        self, topic: str, description: str, *, key: str | None = None, timeout: float = 10, **more: Any
+    ) -> tuple[int, Any]:
+        """The status (0 when no answer came) and the body of the answer; `more` are members of the request."""
         headers = {"Content-Type": "application/json"} | ({"Idempotency-Key": key} if key else {})
-        data = json.dumps({"topic": topic, "description": description}).encode()
+        data = json.dumps({"topic": topic, "description": description, **more}).encode()
         return self._call(urllib.request.Request(self._url("/assistance"), data, headers), timeout)
 
     def post_until_accepted(self, topic: str, description: str, seconds: float = 60) -> str:

@@ -1,0 +1,148 @@
+"""Group commit: one caller waits for nobody, many share one commit, and none waits past its deadline."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from assistance.domain.errors import CommitUnknown, DatabaseUnavailable
+from assistance.intake.group_commit import GroupCommit
+from assistance.runtime.clock import Deadline
+from tests.builders import eventually
+
+
+class Storage:
+    """Doubles numbers; keeps the groups, and holds every one but the first back until it is let go."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[int]] = []
+        self.go = threading.Event()
+        self.fails: type[Exception] | None = None
+
+    def __call__(self, items: Sequence[int], _deadline: Deadline) -> Sequence[int]:
+        self.groups.append(list(items))
+        self.go.wait(10)
+        if self.fails:
+            raise self.fails
+        return [item * 2 for item in items]
+
+
+@pytest.fixture
+def storage() -> Storage:
+    return Storage()
+
+
+def _soon() -> Deadline:
+    return Deadline.after(10)
+
+
+def _waiting(group: GroupCommit[int, int], number: int) -> None:
+    eventually(lambda: len(group._waiting) == number)
+
+
+def test_one_caller_alone_does_its_own_work(storage: Storage) -> None:
+    storage.go.set()
+    group = GroupCommit(storage, most=10, lanes=1)
+    assert [group.submit(number, _soon()) for number in (1, 2, 3)] == [2, 4, 6]
+    assert storage.groups == [[1], [2], [3]]
+
+
+def test_those_who_come_while_somebody_is_at_work_share_the_next_commit(storage: Storage) -> None:
+    group = GroupCommit(storage, most=10, lanes=1)
+    with ThreadPoolExecutor(9) as pool:
+        first = pool.submit(group.submit, 0, _soon())
+        eventually(lambda: len(storage.groups) == 1)
+        others = [pool.submit(group.submit, number, _soon()) for number in range(1, 9)]
+        _waiting(group, 8)
+        storage.go.set()
+        assert first.result() == 0
+        assert [other.result() for other in others] == [2 * number for number in range(1, 9)]
+    assert [len(each) for each in storage.groups] == [1, 8]
+
+
+def test_a_group_is_no_larger_than_it_may_be_and_everybody_gets_a_turn(storage: Storage) -> None:
+    group = GroupCommit(storage, most=3, lanes=1)
+    with ThreadPoolExecutor(9) as pool:
+        calls = [pool.submit(group.submit, 0, _soon())]
+        eventually(lambda: len(storage.groups) == 1)
+        calls += [pool.submit(group.submit, number, _soon()) for number in range(1, 9)]
+        _waiting(group, 8)
+        storage.go.set()
+        assert [call.result() for call in calls] == [2 * number for number in range(9)]
+    assert [len(each) for each in storage.groups] == [1, 3, 3, 2]
+
+
+def test_the_caller_that_has_the_most_time_left_does_the_work_of_all() -> None:
+    deadlines: list[float] = []
+    begun, go = threading.Event(), threading.Event()
+
+    def store(items: Sequence[int], deadline: Deadline) -> Sequence[int]:
+        deadlines.append(deadline.remaining())
+        begun.set()
+        go.wait(10)
+        return items
+
+    group = GroupCommit(store, most=10, lanes=1)
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(group.submit, 0, _soon())]
+        begun.wait(10)
+        for number, seconds in enumerate((20, 40, 30), start=1):
+            calls.append(pool.submit(group.submit, number, Deadline.after(seconds)))
+            _waiting(group, number)
+        go.set()
+        assert [call.result() for call in calls] == [0, 1, 2, 3]
+    assert 30 < deadlines[1] <= 40
+
+
+def test_as_many_groups_are_at_work_at_once_as_there_are_lanes(storage: Storage) -> None:
+    group = GroupCommit(storage, most=10, lanes=2)
+    with ThreadPoolExecutor(3) as pool:
+        calls = [pool.submit(group.submit, number, _soon()) for number in range(3)]
+        _waiting(group, 1)
+        assert len(storage.groups) == 2
+        storage.go.set()
+        assert sorted(call.result() for call in calls) == [0, 2, 4]
+
+
+def test_what_fails_fails_for_the_whole_group_and_for_nobody_after_it(storage: Storage) -> None:
+    group = GroupCommit(storage, most=10, lanes=1)
+    storage.fails = DatabaseUnavailable
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(group.submit, number, _soon()) for number in range(4)]
+        _waiting(group, 3)
+        storage.go.set()
+        assert all(isinstance(call.exception(), DatabaseUnavailable) for call in calls)
+    storage.fails = None
+    assert group.submit(7, _soon()) == 14
+
+
+def test_who_waits_past_its_deadline_leaves_unsent_and_is_told_so(storage: Storage) -> None:
+    group = GroupCommit(storage, most=10, lanes=1)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(group.submit, 1, _soon())
+        eventually(lambda: len(storage.groups) == 1)
+        with pytest.raises(DatabaseUnavailable):
+            group.submit(2, Deadline.after(0.05))
+        storage.go.set()
+        assert first.result() == 2
+    assert storage.groups == [[1]]
+
+
+def test_who_is_being_stored_at_its_deadline_is_told_that_nobody_knows(storage: Storage) -> None:
+    group = GroupCommit(storage, most=10, lanes=1)
+    with ThreadPoolExecutor(3) as pool:
+        calls = [pool.submit(group.submit, 0, _soon())]
+        eventually(lambda: len(storage.groups) == 1)
+        calls.append(pool.submit(group.submit, 1, _soon()))
+        _waiting(group, 1)
+        late = pool.submit(group.submit, 2, Deadline.after(1))
+        _waiting(group, 2)
+        first, storage.go = storage.go, threading.Event()
+        first.set()
+        assert isinstance(late.exception(timeout=10), CommitUnknown)
+        storage.go.set()
+        assert [call.result() for call in calls] == [0, 2]
+    assert storage.groups == [[0], [1, 2]]
