@@ -23,12 +23,12 @@ PLAIN = Scenario()
 #: The one that is killed must be one that Slack has: only there a second message is a broken promise.
 _SLACK = Scenario(topic="sales")
 #: Such a request is never stored together with others.
-_ALONE = Scenario(said={"expires_at": "2099-01-01T00:00:00Z"})
+ALONE = Scenario(said={"expires_at": "2099-01-01T00:00:00Z"})
 _DEATH = Scenario(topic="hook", status="undeliverable")
 _FALLBACK = Scenario(topic="slow", hook_status=503, seconds_between=0.1)
 SCENARIOS = {
-    "api.after_request_insert": _ALONE,
-    "api.before_commit": _ALONE,
+    "api.after_request_insert": ALONE,
+    "api.before_commit": ALONE,
     "consumer.after_send": _SLACK,
     "consumer.before_settled": _SLACK,
     "consumer.before_retry": Scenario(orders={"smtp": {"refuse_next": 5}}),

@@ -12,6 +12,7 @@ import pytest
 
 from assistance.runtime.faults import POINTS
 from tests.chaos.fault_points import LEASE_SECONDS, FaultLoop, fault_loop
+from tests.chaos.fault_scenarios import ALONE
 from tests.e2e.installation import wait_until
 
 pytestmark = pytest.mark.timeout(300)
@@ -84,7 +85,7 @@ def _is_stopped(pid: int) -> bool:
 
 def test_errors_at_any_stage_are_survived_by_the_processes_that_meet_them(loop: FaultLoop) -> None:
     orders = {
-        "api": "api.before_begin=raise:DatabaseUnavailable@1;api.before_group_commit=raise:OperationalError@2",
+        "api": "api.before_begin=raise:DatabaseUnavailable@1;api.before_commit=raise:OperationalError@2",
         "relay": "relay.after_claim=raise:BrokerUnavailable@1;relay.before_commit=raise:OperationalError@2",
         "consumer": "consumer.before_claim=raise:RuntimeError@1;consumer.after_claim=raise:RuntimeError@2;"
         "consumer.before_settled=raise:DatabaseUnavailable@1;consumer.before_settled=raise:OperationalError@3",
@@ -93,12 +94,12 @@ def test_errors_at_any_stage_are_survived_by_the_processes_that_meet_them(loop: 
     for service, faults in orders.items():
         loop.restart(service, faults)
     pids = {service: process.pid for service, process in loop.running.processes.items()}
-    accepted = loop.post_all("raising ")
-    problems, _ = loop.outcome("raising ", accepted)
+    accepted = loop.post_all("raising ", ALONE)
+    problems, _ = loop.outcome("raising ", accepted, ALONE)
     assert problems == []
     acted = {service: {(line["point"]) for line in lines(loop, service, "faults.acting")} for service in orders}
     assert acted == {
-        "api": {"api.before_begin", "api.before_group_commit"},
+        "api": {"api.before_begin", "api.before_commit"},
         "relay": {"relay.after_claim", "relay.before_commit"},
         "consumer": {"consumer.before_claim", "consumer.after_claim", "consumer.before_settled"},
         "conciliation": {"conciliation.before_rearm", "conciliation.before_commit"},

@@ -18,7 +18,7 @@ from assistance.domain.errors import OutboxFull, QuotaExceeded
 from assistance.domain.outcome import Rejected, RejectionReason
 from assistance.domain.request import Submission
 from assistance.embedded.ports import free_port
-from assistance.intake import backlog, quota, together
+from assistance.intake import backlog, quota
 from assistance.runtime.clock import Deadline
 from assistance.settings import environment_with, load_settings
 from assistance.wsgi import build_app
@@ -143,22 +143,16 @@ def test_a_commit_whose_answer_was_lost_is_one_request_for_whoever_repeats_it(
     terminal: Terminal, database_url: str, world: World, monkeypatch: pytest.MonkeyPatch, stored: bool
 ) -> None:
     with Proxy(database_url) as proxy:
-
-        def cut_the_commit(point: str) -> None:
-            if point == "api.before_group_commit":
-                proxy.cut_at(b"COMMIT", forwarded=stored)
-
         monkeypatch.setenv("ASSISTANCE_DATABASE_URL", proxy.url)
         client = build_app(load_settings()).test_client()
         said: dict[str, Any] = {
             "json": {"topic": "help", "description": "The printer is on fire."},
             "headers": {"Idempotency-Key": "lost"},
         }
-        monkeypatch.setattr(together, "fault_point", cut_the_commit)
+        proxy.cut_at(b"INSERT INTO requests", forwarded=stored)
         lost = client.post("/assistance", **said)
         assert (lost.status_code, lost.get_json()["code"]) == (503, "commit-unknown")
         assert lost.headers["Retry-After"]
-        monkeypatch.setattr(together, "fault_point", lambda _point: None)
         proxy.cut_at(None)
         eventually(lambda: world.count("requests") == stored)
         first, second = client.post("/assistance", **said), client.post("/assistance", **said)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from assistance.domain.errors import CommitUnknown, DatabaseUnavailable
-from assistance.intake.group_commit import GroupCommit
+from assistance.runtime.group_commit import GroupCommit
 from assistance.runtime.clock import Deadline
 from tests.builders import eventually
 

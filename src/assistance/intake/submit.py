@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from sqlalchemy import exc
-
 from assistance.configuration import Configuration
 from assistance.domain.answers import Accepted, IdempotencyKey
 from assistance.domain.request import Submission
@@ -18,10 +16,10 @@ from assistance.intake.alone import Also, take_in
 from assistance.intake.backlog import Backlog
 from assistance.intake.call import Call
 from assistance.intake.callbacks import callbacks_of
-from assistance.intake.group_commit import GroupCommit
+from assistance.runtime.group_commit import GroupCommit
 from assistance.intake.quota import OpenRequests
 from assistance.intake.routing import Plan, plan
-from assistance.intake.together import store
+from assistance.intake.together import store_together
 from assistance.runtime.clock import Deadline
 from assistance.runtime.faults import fault_point
 from assistance.storage.database import Database
@@ -91,11 +89,4 @@ class Intake:
         return found
 
     def _store(self, calls: Sequence[Call], deadline: Deadline) -> Sequence[Accepted | None]:
-        """Store plain calls together; none for each that has to go alone."""
-        try:
-            return self._database.run(
-                lambda connection: store(connection, calls, check_after=self._check_after), deadline
-            )
-        except (exc.IntegrityError, exc.DataError):
-            # Two of them made up the same ref, or PostgreSQL refuses a value of one of them: neighbours do not suffer.
-            return [None] * len(calls)
+        return store_together(self._database, calls, deadline, check_after=self._check_after)

@@ -11,18 +11,19 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+import psycopg
 
 from assistance.deliveries.fallback import FALLBACK_TIMER
 from assistance.domain.answers import Accepted
 from assistance.intake.call import Call
 from assistance.runtime import ids
-from assistance.runtime.faults import fault_point
+from assistance.runtime.clock import Deadline
+from assistance.storage.database import Database
 
 #: Keys are stored in one order everywhere: two groups with the same keys would otherwise wait for each other.
-_STORE = text("""
+_STORE = """
 WITH wanted AS MATERIALIZED (
-    SELECT * FROM json_to_recordset(CAST(:requests AS json)) AS one (
+    SELECT * FROM json_to_recordset(CAST(%(requests)s AS json)) AS one (
         id uuid, ref text, client text, topic text, description text, title text, priority text, customer_id text,
         customer jsonb, bot jsonb, conversation_id text, conversation jsonb, transcript jsonb, attachments jsonb,
         metadata jsonb, callback_url text, route jsonb, key text, fingerprint text, next_step_seconds double precision)
@@ -41,8 +42,8 @@ WITH wanted AS MATERIALIZED (
     RETURNING id, created_at
 ), told AS (
     INSERT INTO deliveries (id, request_id, channel, check_at)
-    SELECT one.id, request_id, channel, now() + CAST(:check_in AS interval)
-    FROM json_to_recordset(CAST(:deliveries AS json)) AS one (id uuid, request_id uuid, channel text)
+    SELECT one.id, request_id, channel, now() + CAST(%(check_in)s AS interval)
+    FROM json_to_recordset(CAST(%(deliveries)s AS json)) AS one (id uuid, request_id uuid, channel text)
     JOIN stored ON stored.id = request_id
     RETURNING id, request_id, channel
 ), hinted AS (
@@ -50,17 +51,19 @@ WITH wanted AS MATERIALIZED (
     SELECT id, 1, 1, request_id, channel FROM told
 ), timed AS (
     INSERT INTO timers (kind, subject, due_at, data)
-    SELECT :timer, id, now() + make_interval(secs => next_step_seconds), '{"step": 1}'
+    SELECT %(timer)s, id, now() + make_interval(secs => next_step_seconds), '{"step": 1}'
     FROM wanted JOIN stored USING (id) WHERE next_step_seconds IS NOT NULL
 )
 SELECT id, created_at FROM stored
-""")
+"""
 
 
-def store(connection: Connection, calls: Sequence[Call], *, check_after: float) -> list[Accepted | None]:
-    """Store plain calls; for each the answer, or none when it is left out.
+def store_together(
+    database: Database, calls: Sequence[Call], deadline: Deadline, *, check_after: float
+) -> list[Accepted | None]:
+    """Store plain calls; returns after the commit, for each the answer, or none when it has to go alone.
 
-    Raises SQLAlchemy's `IntegrityError` when two of them made up the same ref.
+    Raises `DatabaseUnavailable` and `CommitUnknown`.
     """
     named = [(ids.uuid7(), ids.new_ref(), call) for call in calls]
     deliveries = [
@@ -74,8 +77,11 @@ def store(connection: Connection, calls: Sequence[Call], *, check_after: float) 
         "check_in": timedelta(seconds=check_after),
         "timer": FALLBACK_TIMER,
     }
-    created = {row.id: row.created_at for row in connection.execute(_STORE, parameters)}
-    fault_point("api.before_group_commit")
+    try:
+        created = dict(database.run_at_once(_STORE, parameters, deadline))
+    except (psycopg.IntegrityError, psycopg.DataError):
+        # Two of them made up the same ref, or PostgreSQL refuses a value of one of them: neighbours do not suffer.
+        return [None] * len(calls)
     return [
         Accepted(id=request_id, ref=ref, topic=call.plan.topic, created_at=created[request_id])
         if request_id in created

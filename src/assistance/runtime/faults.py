@@ -45,7 +45,6 @@ POINTS: Mapping[str, Point] = MappingProxyType(
         "api.before_begin": Point("A1", "api", "the call is understood, nothing is stored"),
         "api.after_request_insert": Point("A2", "api", "the request is inserted, its deliveries and hints are not"),
         "api.before_commit": Point("A3", "api", "everything is inserted and not committed"),
-        "api.before_group_commit": Point("A3", "api", "everything of a whole group is inserted and not committed"),
         "api.after_commit": Point("A5", "api", "everything is committed, the relay is not woken"),
         "api.before_answer": Point("A5", "api", "the relay is woken, the caller has no answer"),
         "relay.after_claim": Point("R1", "relay", "rows are claimed, nothing is published"),

@@ -9,6 +9,7 @@ import uuid
 
 #: Crockford's base 32: no I, L, O or U, so that a code survives being read aloud.
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_BITS = 5
 _REF_LENGTH = 6
 
 
@@ -28,7 +29,8 @@ def token() -> uuid.UUID:
 
 def new_ref() -> str:
     """A short code for people, such as `A-7F3K9Q`; unique only because the database checks it."""
-    return "A-" + "".join(secrets.choice(_ALPHABET) for _ in range(_REF_LENGTH))
+    number = secrets.randbits(_BITS * _REF_LENGTH)
+    return "A-" + "".join(_ALPHABET[number >> shift & 31] for shift in range(0, _BITS * _REF_LENGTH, _BITS))
 
 
 def readable_name(length: int) -> str:

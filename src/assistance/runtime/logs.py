@@ -100,5 +100,6 @@ def _guard_values(_logger: WrappedLogger, _method: str, event: EventDict) -> Eve
 def _guarded(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    value = _CREDENTIALS_IN_URL.sub("***@", value)
+    if "://" in value:
+        value = _CREDENTIALS_IN_URL.sub("***@", value)
     return value if len(value) <= _LONGEST_VALUE * 8 else value[: _LONGEST_VALUE * 8] + "…"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import select
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import psycopg
@@ -109,15 +109,28 @@ class Database:
 
     def run(self, work: Callable[[Connection], Result], deadline: Deadline | None = None) -> Result:
         """Run `work` in a transaction; again, twice at most and 50 ms apart, on a deadlock or serialisation failure."""
-        for last in (False,) * (_TRIES - 1) + (True,):
-            try:
-                with db_write_seconds.time(), self.transaction(deadline) as connection:
-                    return work(connection)
-            except DatabaseUnavailable as error:
-                if last or sqlstate(error.__cause__) not in _TRY_AGAIN_CODES:
-                    raise
-                sleep(_PAUSE_SECONDS)
-        raise AssertionError("unreachable")
+
+        def once() -> Result:
+            with self.transaction(deadline) as connection:
+                return work(connection)
+
+        return _again_after_a_conflict(once)
+
+    def run_at_once(self, statement: str, parameters: Mapping[str, Any], deadline: Deadline) -> list[tuple[Any, ...]]:
+        """Run one statement that is a transaction of its own, and return its rows; repeated as `run` does.
+
+        It takes one exchange with the server where a transaction takes three. The statement is psycopg's, and so are
+        the errors that are bugs. Raises `DatabaseUnavailable`, and `CommitUnknown` when contact was lost meanwhile.
+        """
+
+        def once() -> list[tuple[Any, ...]]:
+            sent = False
+            with _translated(lambda: sent), self._connection() as connection:
+                with watchdog.at(deadline, _cut(connection)), _committing_itself(connection) as driver:
+                    sent = True
+                    return driver.execute(statement, parameters).fetchall()
+
+        return _again_after_a_conflict(once)
 
     def check(self, deadline: Deadline | None = None, *, newer_is_fine: bool = False) -> None:
         """Prove that the database answers and holds our schema.
@@ -216,19 +229,47 @@ def sqlstate(error: BaseException | None) -> str | None:
     return getattr(original, "sqlstate", None)
 
 
+def _again_after_a_conflict(once: Callable[[], Result]) -> Result:
+    for last in (False,) * (_TRIES - 1) + (True,):
+        try:
+            with db_write_seconds.time():
+                return once()
+        except DatabaseUnavailable as error:
+            if last or sqlstate(error.__cause__) not in _TRY_AGAIN_CODES:
+                raise
+            sleep(_PAUSE_SECONDS)
+    raise AssertionError("unreachable")
+
+
+@contextlib.contextmanager
+def _committing_itself(connection: Connection) -> Iterator[psycopg.Connection[Any]]:
+    """The driver's connection, on which each statement is a transaction; the pool gets rid of it when it broke."""
+    driver: Any = connection.connection.driver_connection
+    driver.autocommit = True
+    try:
+        yield driver
+    except psycopg.Error as error:
+        if driver.closed or sqlstate(error) == _READ_ONLY:
+            connection.invalidate(error)
+        raise
+    finally:
+        if not driver.closed:
+            driver.autocommit = False
+
+
 @contextlib.contextmanager
 def _translated(committing: Callable[[], bool]) -> Iterator[None]:
     try:
         yield
     except exc.TimeoutError as error:
         raise DatabaseUnavailable("Every database connection is in use.") from error
-    except exc.DBAPIError as error:
-        code = sqlstate(error) or ""
+    except (exc.DBAPIError, psycopg.Error) as error:
+        code, original = sqlstate(error) or "", getattr(error, "orig", error)
         if code in _NO_SCHEMA_CODES:
             raise DatabaseUnavailable("The database lacks this program's schema: run `assistance migrate`.") from error
-        if isinstance(error.orig, psycopg.ProgrammingError) and not code:
-            raise SettingsError(f"ASSISTANCE_DATABASE_URL is wrong: {str(error.orig).strip()}.") from error
-        lost = error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError)
+        if isinstance(original, psycopg.ProgrammingError) and not code:
+            raise SettingsError(f"ASSISTANCE_DATABASE_URL is wrong: {str(original).strip()}.") from error
+        lost = getattr(error, "connection_invalidated", False) or isinstance(original, psycopg.OperationalError)
         if committing() and lost and code not in _TRY_AGAIN_CODES:
             raise CommitUnknown from error
         if lost or code[:2] in _UNAVAILABLE_CLASSES or code in _UNAVAILABLE_CODES:

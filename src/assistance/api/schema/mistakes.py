@@ -115,7 +115,7 @@ def without_illegible_names(value: Any) -> Any:
 
 def is_legible(name: str) -> bool:
     """Whether the name can be written in UTF-8."""
-    return not any("\ud800" <= character <= "\udfff" for character in name)
+    return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _field_error(place: Place, kind: str, message: str, context: Mapping[str, Any]) -> FieldError:
