@@ -29,9 +29,9 @@ from assistance.runtime.addresses import is_loopback
 from assistance.runtime.clock import Deadline
 from assistance.runtime.signals import end_with_parent, when_asked_to_stop
 from assistance.settings import MEMORY_BROKER, Settings, load_settings
+from assistance.status.finding import Finder
 from assistance.status.gauges import database_gauges
 from assistance.status.pages import page_of
-from assistance.status.query import find_request
 from assistance.status.timeline import timeline_of
 from assistance.status.watching import Watcher, glances_at
 from assistance.storage.database import Database
@@ -62,11 +62,12 @@ def build_app(settings: Settings, *, at_stop: Callable[[Callable[[], None]], Non
     if at_stop is not None:
         # A call that waits a minute for news must not hold the process up.
         at_stop(watcher.stop)
+    topics = sorted(configuration.topics)
     door = Door(
         submit=intake.submit,
-        find=partial(find_request, database),
+        find=Finder(database),
         acts=Acts(database, wake_relay=wake_relay, check_after_seconds=settings.check_after_seconds),
-        topics=lambda: sorted(configuration.topics),
+        topics=lambda: topics,
         ready=partial(_is_ready, settings, database),
         dependencies=(
             Dependency(name="database", check=partial(database_problem, database), essential=True),

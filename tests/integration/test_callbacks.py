@@ -29,7 +29,7 @@ from assistance.resilience.circuit_breaker import BreakerState
 from assistance.resilience.retry_schedule import RetrySchedule
 from assistance.runtime.clock import Deadline
 from assistance.runtime.ids import uuid7
-from assistance.status.query import find_request
+from assistance.status.finding import Finder
 from assistance.testing.http_server import FakeHttpServer, Reply
 from tests.builders import AT_ONCE, CHECK_AFTER, RECEIPT, Line, ScriptedChannel, World, in_transaction
 from tests.memory_door import MemoryDoor
@@ -145,7 +145,7 @@ def test_what_happens_is_called_back_signed_and_the_request_does_not_notice(
     assert (found.status, found.state_version, found.ended_at is None) == ("delivered", 2, False)
     assert {(row.state, row.required) for row in bot.callbacks()} == {("delivered", False)}
     assert not any(SECRET in str(row) or own["secret"] in str(row) for row in bot.callbacks())
-    shown = find_request(bot.world.database, request, Deadline.after(5), client="")
+    shown = Finder(bot.world.database)(request, Deadline.after(5), client="")
     assert shown is not None
     assert [delivery["channel"] for delivery in shown["deliveries"]] == ["people"]
     assert in_transaction(bot.world.database, read_ledger).closes

@@ -11,7 +11,7 @@ from assistance.deliveries.lease import NothingToDo
 from assistance.deliveries.settle import Hold, Problem
 from assistance.domain.outcome import CannotTell, Found, NotFound, Outcome
 from assistance.runtime.clock import Deadline
-from assistance.status.query import find_request
+from assistance.status.finding import Finder
 from tests.builders import RECEIPT, World
 from tests.integration.fallback_tools import (
     LATER,
@@ -46,7 +46,7 @@ def test_the_first_step_that_tells_people_ends_the_others(world: World) -> None:
     found = world.request(request)
     assert (found.status, found.state_version, found.ended_at is not None) == ("delivered", 3, True)
     assert world.claim(world.hint(request, "team")) == NothingToDo(reason="finished")
-    shown = find_request(world.database, request, Deadline.after(5), client=None)
+    shown = Finder(world.database)(request, Deadline.after(5), client=None)
     assert shown is not None
     assert [(d["channel"], d["step"], d["state"]) for d in shown["deliveries"]] == [
         ("team", 0, "cancelled"),

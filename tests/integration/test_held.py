@@ -18,8 +18,9 @@ from assistance.domain.errors import NotHeld
 from assistance.domain.outcome import CannotTell, Delivered, RetryLater, Unknown
 from assistance.runtime.clock import Deadline
 from assistance.runtime.metrics import exposition
+from assistance.status.finding import Finder
 from assistance.status.gauges import database_gauges
-from assistance.status.query import find_request, held_deliveries
+from assistance.status.query import held_deliveries
 from tests.builders import World, in_transaction
 
 UNKNOWN = Unknown(code="cut", detail="Cut.")
@@ -71,7 +72,7 @@ def test_a_held_delivery_is_left_alone_by_hints_conciliation_and_a_restart(holdi
 
 def test_everybody_sees_that_it_is_held(holding: World) -> None:
     request = held(holding, "both")
-    found = find_request(holding.database, request, Deadline.after(20), client=None)
+    found = Finder(holding.database)(request, Deadline.after(20), client=None)
     assert found is not None
     people, inbox = sorted(found["deliveries"], key=lambda delivery: delivery["channel"] != "people")
     assert (people["state"], people["held"], people["next_attempt_at"]) == ("unknown", True, None)

@@ -13,8 +13,8 @@ from uuid import UUID, uuid4
 from assistance.domain.outcome import Rejected, RejectionReason
 from assistance.domain.request import RequestStatus, Submission
 from assistance.runtime.clock import Deadline
+from assistance.status.finding import Finder
 from assistance.status.pages import Wanted, page_of
-from assistance.status.query import find_request
 from assistance.status.timeline import timeline_of
 from assistance.status.watching import Watcher, glances_at
 from tests.builders import World, eventually
@@ -95,7 +95,7 @@ def test_a_request_without_deliveries_is_found_all_the_same(world: World) -> Non
     name = submit(world)
     world.execute("DELETE FROM outbox")
     world.execute("DELETE FROM deliveries WHERE request_id = :id", id=name)
-    found = find_request(world.database, name, Deadline.after(5), client=None)
+    found = Finder(world.database)(name, Deadline.after(5), client=None)
     assert found is not None
     assert found["deliveries"] == []
 

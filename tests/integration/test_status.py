@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from uuid import uuid4
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import UUID, uuid4
 
+import pytest
+from sqlalchemy import event
+
+from assistance.domain.errors import DatabaseUnavailable
 from assistance.domain.outcome import Rejected, RejectionReason, RetryLater
+from assistance.domain.request import Submission
 from assistance.runtime.clock import Deadline
+from assistance.status.finding import Finder
 from assistance.status.gauges import database_gauges
-from assistance.status.query import find_request, identify, orphaned_channels
+from assistance.status.query import identify, orphaned_channels
+from assistance.storage.database import Database
 from assistance.storage.locks import Lock, hold, is_held
 from tests.builders import World, eventually, in_transaction
+from tests.proxy import Proxy
 
 REJECTED = Rejected(code="gone", detail="Gone.", reason=RejectionReason.DESTINATION)
 
@@ -18,7 +29,7 @@ def test_a_request_is_found_with_every_delivery_as_it_stands(world: World) -> No
     accepted = world.submit("both")
     world.deliver(accepted.id, RetryLater(code="busy", detail="Busy."), "people")
     world.deliver(accepted.id, channel="inbox")
-    found = find_request(world.database, accepted.id, Deadline.after(5), client=None)
+    found = Finder(world.database)(accepted.id, Deadline.after(5), client=None)
     assert found is not None
     assert (found["ref"], found["status"], found["state_version"]) == (accepted.ref, "accepted", 1)
     deliveries = {delivery["channel"]: delivery for delivery in found["deliveries"]}
@@ -40,8 +51,49 @@ def test_a_request_is_found_with_every_delivery_as_it_stands(world: World) -> No
 
 
 def test_a_request_that_nobody_made_is_not_found(world: World) -> None:
-    assert find_request(world.database, uuid4(), Deadline.after(5), client=None) is None
+    assert Finder(world.database)(uuid4(), Deadline.after(5), client=None) is None
     assert in_transaction(world.database, lambda connection: identify(connection, "A-ZZZZZZ")) is None
+
+
+def test_those_who_ask_at_the_same_time_get_each_their_own_request_with_few_questions(world: World) -> None:
+    accepted = [world.submit() for _ in range(20)]
+    find, unknown = Finder(world.database), uuid4()
+    statements: list[str] = []
+    event.listen(world.database._engine, "checkout", lambda *_: statements.append("taken"))
+    barrier = threading.Barrier(42)
+
+    def ask(name: UUID) -> Any:
+        barrier.wait()
+        return find(name, Deadline.after(10), client=None)
+
+    with ThreadPoolExecutor(42) as pool:
+        found = list(
+            pool.map(ask, [*(each.id for each in accepted), *(each.id for each in accepted), unknown, unknown])
+        )
+    assert [each and each["id"] for each in found] == [each.id for each in accepted] * 2 + [None, None]
+    assert all(len(each["deliveries"]) == 1 for each in found[:40])
+    assert len(statements) < 42
+
+
+def test_a_request_of_another_client_is_not_found(world: World) -> None:
+    submission = Submission(topic="help", description="The printer is on fire.")
+    accepted = world.intake.submit(submission, None, Deadline.after(10), client="ours")
+    find = Finder(world.database)
+    assert find(accepted.id, Deadline.after(10), client="theirs") is None
+    assert find(accepted.id, Deadline.after(10), client="") is None
+    assert find(accepted.id, Deadline.after(10), client="ours") == find(accepted.id, Deadline.after(10), client=None)
+
+
+def test_a_question_whose_answer_is_lost_says_that_the_database_is_away(database_url: str, world: World) -> None:
+    accepted = world.submit()
+    with Proxy(database_url) as proxy:
+        database = Database(proxy.url)
+        proxy.cut_at(b"SELECT requests.client", forwarded=True)
+        with pytest.raises(DatabaseUnavailable):
+            Finder(database)(accepted.id, Deadline.after(10), client=None)
+        proxy.cut_at(None)
+        assert Finder(database)(accepted.id, Deadline.after(10), client=None) is not None
+        database.close()
 
 
 def test_channels_that_left_are_counted_with_what_waits_for_them(world: World) -> None:

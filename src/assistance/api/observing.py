@@ -58,10 +58,10 @@ def observe(app: flask.Flask) -> None:
 
 def request_id() -> str:
     """The id of the call being answered: the caller's own if it is harmless, else a new one."""
-    if "request_id" not in flask.g:
+    known: str | None = flask.g.get("request_id")
+    if known is None:
         given = flask.request.headers.get("X-Request-Id", "")
-        flask.g.request_id = given if _GIVEN_ID.fullmatch(given) else str(uuid7())
-    known: str = flask.g.request_id
+        known = flask.g.request_id = given if _GIVEN_ID.fullmatch(given) else str(uuid7())
     return known
 
 

@@ -68,6 +68,8 @@ def read_query(kinds: Mapping[str, Kind]) -> dict[str, Any]:
     Raises `Problem` (invalid-parameter) for the first one that is not among `kinds`, occurs twice or is wrong.
     """
     values: dict[str, Any] = {}
+    if not flask.request.query_string:
+        return values
     try:
         given = flask.request.args
     except UnicodeDecodeError as error:

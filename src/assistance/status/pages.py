@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, func, select, tuple_
 
 from assistance.runtime.clock import Deadline
-from assistance.status.query import SHOWN_COLUMNS
+from assistance.status.finding import SHOWN_COLUMNS
 from assistance.storage.database import Database
 from assistance.storage.tables import requests
 
@@ -41,7 +41,7 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Page:
-    """Requests as `status.query.find_request` gives them, without deliveries, and where the next page begins."""
+    """Requests as `status.finding.Finder` gives them, without deliveries, and where the next page begins."""
 
     requests: Sequence[Mapping[str, Any]]
     next: Place | None

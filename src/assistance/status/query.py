@@ -1,99 +1,19 @@
-"""Where requests are: for the bot's GET, and for the person on call."""
+"""Where requests are, for the person on call."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, RowMapping, func, select, true
+from sqlalchemy import Connection, Row, func, select
 
-from assistance.domain.delivery import Purpose
-from assistance.runtime.clock import Deadline
-from assistance.storage.database import Database
+from assistance.status.finding import TOLD_TO_PEOPLE
 from assistance.storage.tables import attempts, dead_letters, deliveries, events, requests
 
-#: Callbacks are for the bot that asks; how they fare is the operator's affair.
-_TOLD_TO_PEOPLE = (deliveries.c.request_id == requests.c.id) & (deliveries.c.purpose != Purpose.CALLBACK)
 _REF = re.compile(r"A-[0-9A-Z]{6}", re.IGNORECASE)
-
-#: What the API shows of a request itself.
-SHOWN_COLUMNS = (
-    requests.c.id,
-    requests.c.ref,
-    requests.c.topic,
-    requests.c.title,
-    requests.c.priority,
-    requests.c.customer_id,
-    requests.c.dedup_key,
-    requests.c.metadata,
-    requests.c.not_before,
-    requests.c.expires_at,
-    requests.c.status,
-    requests.c.handling,
-    requests.c.state_version,
-    requests.c.created_at,
-    requests.c.updated_at,
-    requests.c.ended_at,
-)
-
-
-def find_request(
-    database: Database, request_id: UUID, deadline: Deadline, *, client: str | None
-) -> Mapping[str, Any] | None:
-    """A request of `client` (none: of anybody) with its deliveries, as the API shows it; none when there is none.
-
-    Raises `DatabaseUnavailable`.
-    """
-    with database.transaction(deadline) as connection:
-        rows = (
-            connection.execute(
-                select(
-                    *SHOWN_COLUMNS,
-                    deliveries.c.purpose,
-                    deliveries.c.event_version,
-                    deliveries.c.channel,
-                    deliveries.c.step,
-                    deliveries.c.state,
-                    deliveries.c.attempt,
-                    deliveries.c.next_attempt_at,
-                    deliveries.c.check_at,
-                    deliveries.c.held_at,
-                    deliveries.c.receipt,
-                    deliveries.c.last_error_class,
-                    deliveries.c.last_error_code,
-                    deliveries.c.last_error_detail,
-                )
-                # A request that is scheduled has no deliveries yet.
-                .outerjoin_from(requests, deliveries, _TOLD_TO_PEOPLE)
-                .where(requests.c.id == request_id, true() if client is None else requests.c.client == client)
-                .order_by(deliveries.c.id)
-            )
-            .mappings()
-            .all()
-        )
-    if not rows:
-        return None
-    return {**rows[0], "deliveries": [_delivery(row) for row in rows if row["channel"] is not None]}
-
-
-def _delivery(row: RowMapping) -> Mapping[str, Any]:
-    is_held = row["held_at"] is not None
-    error = {part: row[f"last_error_{part}"] for part in ("class", "code", "detail")}
-    return {
-        "purpose": row["purpose"],
-        "event_version": row["event_version"],
-        "channel": row["channel"],
-        "step": row["step"],
-        "state": row["state"],
-        "attempts": row["attempt"],
-        "next_attempt_at": row["next_attempt_at"] if row["check_at"] is not None and not is_held else None,
-        "held": is_held,
-        "receipt": row["receipt"],
-        "last_error": error if error["class"] is not None else None,
-    }
 
 
 def identify(connection: Connection, ref_or_id: str) -> UUID | None:
@@ -148,7 +68,7 @@ def list_requests(
     shown = func.coalesce(summary, "").label("deliveries")
     statement = (
         select(requests.c.id, requests.c.ref, requests.c.topic, requests.c.status, requests.c.created_at, shown)
-        .outerjoin_from(requests, deliveries, _TOLD_TO_PEOPLE)
+        .outerjoin_from(requests, deliveries, TOLD_TO_PEOPLE)
         .group_by(requests.c.id)
         .order_by(requests.c.created_at.desc())
         .limit(limit)

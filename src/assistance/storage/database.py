@@ -12,29 +12,13 @@ import sqlalchemy
 from sqlalchemy import Connection, event, exc
 from sqlalchemy.engine import URL, make_url
 
-from assistance.domain.errors import CommitUnknown, DatabaseUnavailable, SchemaMismatch, SettingsError
+from assistance.domain.errors import DatabaseUnavailable, SchemaMismatch, SettingsError
 from assistance.runtime.clock import Deadline, sleep
 from assistance.runtime.metrics import db_pool_in_use, db_pool_size, db_write_seconds
 from assistance.runtime.watchdog import shut_socket, watchdog
 from assistance.storage.tables import SCHEMA_REVISION
+from assistance.storage.troubles import READ_ONLY, TRY_AGAIN_CODES, sqlstate, tls_trouble, translated
 
-#: SQLSTATE classes and codes that time or an operator mends: the server is away, full, read-only or overloaded.
-_UNAVAILABLE_CLASSES = ("08", "53", "57", "58")
-_READ_ONLY = "25006"
-_UNAVAILABLE_CODES = (_READ_ONLY, "25P03", "55P03", "40001", "40P01")
-#: Undefined table or schema: the database was restored or replaced after this process had checked it.
-_NO_SCHEMA_CODES = ("42P01", "3F000")
-#: Serialisation failure and deadlock: the same transaction, run again, usually succeeds.
-_TRY_AGAIN_CODES = ("40001", "40P01")
-#: What libpq says when no encrypted connection came about, and what we say then: health checks show it to anybody, and
-#: libpq's own words name hosts and users.
-_TLS_TROUBLES = {
-    "certificate verify failed": "its certificate is not trusted",
-    "does not match host name": "its certificate is for another name",
-    "server does not support SSL": "it offers no encryption",
-    "root certificate file": "the file that sslrootcert names cannot be used",
-    "invalid sslmode value": "its sslmode is none that PostgreSQL knows",
-}
 _TRIES = 3
 _PAUSE_SECONDS = 0.05
 
@@ -84,7 +68,7 @@ class Database:
         """
         deadline = deadline or Deadline.after(self._deadline_seconds)
         committing = False
-        with _translated(lambda: committing), self._connection() as connection:
+        with translated(lambda: committing), self._connection() as connection:
             with watchdog.at(deadline, _cut(connection)), connection.begin() as transaction:
                 yield connection
                 committing = True
@@ -122,15 +106,20 @@ class Database:
         It takes one exchange with the server where a transaction takes three. The statement is psycopg's, and so are
         the errors that are bugs. Raises `DatabaseUnavailable`, and `CommitUnknown` when contact was lost meanwhile.
         """
+        return _again_after_a_conflict(lambda: self._at_once(statement, parameters, deadline, is_harmless=False))
 
-        def once() -> list[tuple[Any, ...]]:
-            sent = False
-            with _translated(lambda: sent), self._connection() as connection:
-                with watchdog.at(deadline, _cut(connection)), _committing_itself(connection) as driver:
-                    sent = True
-                    return driver.execute(statement, parameters).fetchall()
+    def read_at_once(self, statement: str, parameters: Mapping[str, Any], deadline: Deadline) -> list[tuple[Any, ...]]:
+        """The rows of one statement of psycopg's that changes nothing. Raises `DatabaseUnavailable`."""
+        return self._at_once(statement, parameters, deadline, is_harmless=True)
 
-        return _again_after_a_conflict(once)
+    def _at_once(
+        self, statement: str, parameters: Mapping[str, Any], deadline: Deadline, *, is_harmless: bool
+    ) -> list[tuple[Any, ...]]:
+        sent = False
+        with translated(lambda: sent and not is_harmless), self._connection() as connection:
+            with watchdog.at(deadline, _cut(connection)), _committing_itself(connection) as driver:
+                sent = True
+                return driver.execute(statement, parameters).fetchall()
 
     def check(self, deadline: Deadline | None = None, *, newer_is_fine: bool = False) -> None:
         """Prove that the database answers and holds our schema.
@@ -217,25 +206,13 @@ def raw_connection(url: str) -> psycopg.Connection[Any]:
         raise SettingsError(f"ASSISTANCE_DATABASE_URL is wrong: {str(error).strip()}.") from error
 
 
-def tls_trouble(error: BaseException) -> str:
-    """The end of a sentence about a connection that failed: what is wrong with its encryption, or nothing."""
-    words = str(getattr(error, "orig", error))
-    return next((f": {ours}" for theirs, ours in _TLS_TROUBLES.items() if theirs in words), "")
-
-
-def sqlstate(error: BaseException | None) -> str | None:
-    """The five-character code that PostgreSQL gave for an error, if there is one."""
-    original = getattr(error, "orig", error)
-    return getattr(original, "sqlstate", None)
-
-
 def _again_after_a_conflict(once: Callable[[], Result]) -> Result:
     for last in (False,) * (_TRIES - 1) + (True,):
         try:
             with db_write_seconds.time():
                 return once()
         except DatabaseUnavailable as error:
-            if last or sqlstate(error.__cause__) not in _TRY_AGAIN_CODES:
+            if last or sqlstate(error.__cause__) not in TRY_AGAIN_CODES:
                 raise
             sleep(_PAUSE_SECONDS)
     raise AssertionError("unreachable")
@@ -249,33 +226,12 @@ def _committing_itself(connection: Connection) -> Iterator[psycopg.Connection[An
     try:
         yield driver
     except psycopg.Error as error:
-        if driver.closed or sqlstate(error) == _READ_ONLY:
+        if driver.closed or sqlstate(error) == READ_ONLY:
             connection.invalidate(error)
         raise
     finally:
         if not driver.closed:
             driver.autocommit = False
-
-
-@contextlib.contextmanager
-def _translated(committing: Callable[[], bool]) -> Iterator[None]:
-    try:
-        yield
-    except exc.TimeoutError as error:
-        raise DatabaseUnavailable("Every database connection is in use.") from error
-    except (exc.DBAPIError, psycopg.Error) as error:
-        code, original = sqlstate(error) or "", getattr(error, "orig", error)
-        if code in _NO_SCHEMA_CODES:
-            raise DatabaseUnavailable("The database lacks this program's schema: run `assistance migrate`.") from error
-        if isinstance(original, psycopg.ProgrammingError) and not code:
-            raise SettingsError(f"ASSISTANCE_DATABASE_URL is wrong: {str(original).strip()}.") from error
-        lost = getattr(error, "connection_invalidated", False) or isinstance(original, psycopg.OperationalError)
-        if committing() and lost and code not in _TRY_AGAIN_CODES:
-            raise CommitUnknown from error
-        if lost or code[:2] in _UNAVAILABLE_CLASSES or code in _UNAVAILABLE_CODES:
-            reason = f" ({code})" if code else tls_trouble(error)
-            raise DatabaseUnavailable(f"The database is unavailable{reason}.") from error
-        raise
 
 
 def _cut(connection: Connection) -> Callable[[], None]:
@@ -291,7 +247,7 @@ def _cut(connection: Connection) -> Callable[[], None]:
 
 def _leave_standby(context: sqlalchemy.ExceptionContext) -> None:
     """The server takes no writes any more: its connections would stay useless after another one was promoted."""
-    if sqlstate(context.original_exception) == _READ_ONLY:
+    if sqlstate(context.original_exception) == READ_ONLY:
         context.is_disconnect = True
 
 

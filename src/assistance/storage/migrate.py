@@ -11,7 +11,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import exc
 
 from assistance.domain.errors import DatabaseUnavailable, SchemaMismatch
-from assistance.storage.database import driver_url, schema_revision, tls_trouble
+from assistance.storage.database import driver_url, schema_revision
+from assistance.storage.troubles import tls_trouble
 
 #: Any constant does, as long as every version of this program uses the same one.
 _LOCK = 7_260_926_417
