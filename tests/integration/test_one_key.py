@@ -119,6 +119,7 @@ def test_a_call_that_was_refused_for_want_of_room_uses_no_key_up(
 ) -> None:
     for module in (backlog, quota):
         monkeypatch.setattr(module, "_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(backlog, "_FRESH_TIMES", 0)
     world = worlds(outbox_limit=1, client_open_requests=1)
     submission = Submission(topic="help", description="The printer is on fire.")
 

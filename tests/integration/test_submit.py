@@ -111,6 +111,7 @@ def test_the_door_opens_again_once_the_backlog_is_gone(
     worlds: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("assistance.intake.backlog._FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("assistance.intake.backlog._FRESH_TIMES", 0)
     world = worlds(outbox_limit=1)
     world.submit()
     with pytest.raises(OutboxFull):
