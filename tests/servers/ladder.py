@@ -87,7 +87,8 @@ def postgres(folder: Path) -> Iterator[Server]:
         if not url:
             url, how = _postgres_container(stack), f"container {POSTGRES_IMAGE}"
         if not url:
-            server = PostgresServer(folder, settings={"max_connections": "200"})
+            # Nobody kills this one: what it holds is thrown away, and need not wait for the disk.
+            server = PostgresServer(folder, settings={"max_connections": "200", "fsync": "off"})
             try:
                 server.start()
             except EmbeddedPostgresError as error:
