@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -241,7 +242,7 @@ class Installation:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, json.loads(error.read() or b"null")
-        except (OSError, ValueError):
+        except (OSError, ValueError, http.client.HTTPException):
             return 0, None
 
 

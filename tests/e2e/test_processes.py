@@ -317,7 +317,8 @@ def test_metrics_are_right_over_several_api_workers(tmp_path: Path, database_url
         with urllib.request.urlopen(f"http://127.0.0.1:{several.http_port}/metrics") as answer:
             lines = answer.read().decode().splitlines()
         assert 'http_requests_total{status="202"} 30.0' in lines
-        assert "db_write_duration_seconds_count 30.0" in lines
+        writes = next(float(line.split()[1]) for line in lines if line.startswith("db_write_duration_seconds_count"))
+        assert 30 / 6 <= writes <= 30  # those who come at the same moment share one
         assert "assistance_outbox_pending 30.0" in lines
         assert 'queue_depth{channel="sales-team"} 30.0' in lines
     finally:
