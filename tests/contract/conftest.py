@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from assistance.broker.memory import MemoryBroker
+from assistance.channels import wire
+from tests.certificates import Authority
 from tests.contract.broker_ends import CHANNELS, Broker, Ends, RabbitEnds
 
 
@@ -18,3 +20,12 @@ def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
     broker = Broker(ends)
     yield broker
     broker.close()
+
+
+@pytest.fixture
+def trusted(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Iterator[Authority]:
+    """As an operator makes an authority of his own trusted; it is read once in a process."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    wire.tls_context.cache_clear()
+    yield authority
+    wire.tls_context.cache_clear()

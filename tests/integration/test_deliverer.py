@@ -107,7 +107,7 @@ def test_retries_wait_as_the_schedule_says(worlds: Callable[..., World], lines: 
 
 
 def test_a_channel_that_never_answers_well_ends_as_a_dead_letter(worlds: Callable[..., World], lines: MakeLine) -> None:
-    world = worlds(retry=RetrySchedule(delays=(0.05,), give_up_after=1.0, jitter=0))
+    world = worlds(retry=RetrySchedule(delays=(0.1,), give_up_after=0.9, jitter=0))
     line = lines(world, people=ScriptedChannel(LATER))
     request = world.submit().id
     line.run_until(status_is(world, request, "undeliverable"))

@@ -138,6 +138,42 @@ def test_the_oldest_go_first_and_a_full_batch_says_that_there_may_be_more(
     assert [UUID(message.correlation_id) for message in publisher.published] == requests
 
 
+def test_batches_grow_while_they_come_back_full_and_are_small_again_after_any_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "_BATCH", 2)
+    monkeypatch.setattr(publish, "_MOST", 8)
+    for _ in range(24):
+        world.submit()
+    publisher = ScriptedPublisher()
+    relay = relay_of(world, publisher)
+    sizes, before = [], 0
+    for answer in (CONFIRMED, CONFIRMED, CONFIRMED, NACKED, CONFIRMED):
+        publisher.answers = {"people": answer}
+        relay.one_pass()
+        sizes.append(len(publisher.published) - before)
+        before += sizes[-1]
+    assert sizes == [2, 4, 8, 8, 2]
+
+
+def test_a_slow_broker_gets_small_batches(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "_BATCH", 2)
+    clock = [1000.0]
+    monkeypatch.setattr(publish, "monotonic", lambda: clock[0])
+    for _ in range(6):
+        world.submit()
+
+    class Slow(ScriptedPublisher):
+        def publish(self, messages: Sequence[Message], timeout_seconds: float) -> list[Confirmation]:
+            clock[0] += 1.5
+            return super().publish(messages, timeout_seconds)
+
+    publisher = Slow()
+    relay = relay_of(world, publisher)
+    assert [relay.one_pass(), len(publisher.published)] == [True, 2]
+    assert [relay.one_pass(), len(publisher.published)] == [True, 4]
+
+
 def test_two_relays_at_once_publish_each_row_once(world: World) -> None:
     for _ in range(60):
         world.submit("both")

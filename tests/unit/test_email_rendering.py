@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from assistance.channels.contract import DeliveryKey, Rendered
 from assistance.channels.email import EmailOptions
 from assistance.channels.email_message import UnsafeHeaders, compose, parse_address, render
-from assistance.channels.smtp import parse_server
+from assistance.channels.smtp_address import parse_server
 from assistance.channels.text import clean, one_line
 from assistance.domain.request import Priority
 from assistance.testing.channel_contract import example_view, new_key

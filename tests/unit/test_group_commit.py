@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from assistance.domain.errors import CommitUnknown, DatabaseUnavailable
-from assistance.runtime.group_commit import GroupCommit
 from assistance.runtime.clock import Deadline
+from assistance.runtime.group_commit import GroupCommit
 from tests.builders import eventually
 
 
@@ -146,3 +146,25 @@ def test_who_is_being_stored_at_its_deadline_is_told_that_nobody_knows(storage: 
         storage.go.set()
         assert [call.result() for call in calls] == [0, 2]
     assert storage.groups == [[0], [1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("gather_seconds", "sizes"), [(10.0, [1, 2, 2]), (0.05, [1, 2, 1, 1])], ids=["come", "stay away"]
+)
+def test_after_a_group_of_several_the_next_one_gathers_as_many_for_a_while(
+    storage: Storage, gather_seconds: float, sizes: list[int]
+) -> None:
+    group = GroupCommit(storage, most=10, lanes=1, gather_seconds=gather_seconds)
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(group.submit, 0, _soon())]
+        eventually(lambda: len(storage.groups) == 1)
+        calls += [pool.submit(group.submit, number, _soon()) for number in (1, 2)]
+        _waiting(group, 2)
+        storage.go.set()
+        assert [call.result() for call in calls] == [0, 2, 4]
+        third = pool.submit(group.submit, 3, _soon())
+        if gather_seconds < 1:
+            assert third.result() == 6
+        assert group.submit(4, _soon()) == 8
+        assert third.result() == 6
+    assert [len(each) for each in storage.groups] == sizes

@@ -20,6 +20,8 @@ from assistance.channels.http import (
     parse_endpoint,
     retry_after_seconds,
 )
+from assistance.channels.http_line import Line
+from assistance.channels.kept import Kept
 from assistance.channels.options import ChannelOptions
 from assistance.channels.public_addresses import only_public, parse_public_url
 from assistance.channels.text import title
@@ -48,11 +50,15 @@ class CallbackOptions(ChannelOptions):
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """Where one callback goes; `find` says which addresses of its name may be used."""
+    """Where one callback goes; `find` says which addresses of its name may be used.
+
+    `kept` is for the operator's own only: the address of any other is looked at anew for each call.
+    """
 
     endpoint: Endpoint
     keys: tuple[bytes, ...]
     find: Resolve
+    kept: Kept[Line] | None = None
 
 
 class CallbackChannel:
@@ -66,10 +72,13 @@ class CallbackChannel:
     def __init__(self, options: CallbackOptions, find_public: Resolve = only_public) -> None:
         self._configured: dict[object, _Target] = {}
         self._trusted: dict[str, Endpoint] = {}
+        self._kept = Kept[Line]()
         for name, webhook in options.webhooks.items():
             url = webhook.url.get_secret_value()
             endpoint = self._trusted[url] = parse_endpoint(url)
-            self._configured[name] = _Target(endpoint, (signing_key(webhook.secret.get_secret_value()),), resolve)
+            self._configured[name] = _Target(
+                endpoint, (signing_key(webhook.secret.get_secret_value()),), resolve, self._kept
+            )
         self._find_public = find_public
 
     @property
@@ -92,7 +101,14 @@ class CallbackChannel:
             return Rejected(code="no_such_webhook", detail=detail, reason=RejectionReason.DESTINATION)
         webhook_id = f"msg_{key.delivery_id.hex}"
         return send_signed(
-            target.endpoint, target.keys, webhook_id, rendered.content, deadline, refused=_refusal, find=target.find
+            target.endpoint,
+            target.keys,
+            webhook_id,
+            rendered.content,
+            deadline,
+            refused=_refusal,
+            find=target.find,
+            kept=target.kept,
         )
 
     def lookup(self, destination: Mapping[str, Any], key: DeliveryKey, since: datetime, deadline: Deadline) -> Lookup:  # noqa: ARG002 (nothing to ask)
@@ -116,7 +132,7 @@ class CallbackChannel:
         url = destination["url"]
         keys = tuple(signing_key(secret.get_secret_value()) for secret in destination["secrets"])
         if url in self._trusted:
-            return _Target(self._trusted[url], keys, resolve)
+            return _Target(self._trusted[url], keys, resolve, self._kept)
         return _Target(parse_public_url(url), keys, self._find_public)
 
 

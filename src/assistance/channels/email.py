@@ -11,8 +11,16 @@ from pydantic import AfterValidator, ConfigDict, Field, SecretStr
 
 from assistance.channels import email_message
 from assistance.channels.contract import Capabilities, ChannelType, DeliveryKey, Health, Rendered, View
+from assistance.channels.kept import Kept
 from assistance.channels.options import ChannelOptions, SecretUrl
-from assistance.channels.smtp import LostAfterTheDot, LostBeforeTheDot, SmtpRefused, conversation, parse_server
+from assistance.channels.smtp import (
+    Conversation,
+    LostAfterTheDot,
+    LostBeforeTheDot,
+    SmtpRefused,
+    conversation,
+)
+from assistance.channels.smtp_address import parse_server
 from assistance.channels.wire import NotConnected
 from assistance.domain.outcome import (
     NO_TIME,
@@ -67,6 +75,7 @@ class EmailChannel:
         self._server = parse_server(options.url.get_secret_value())
         self._sender = email_message.parse_address(options.sender)
         self._to = list(dict.fromkeys(options.to))
+        self._kept = Kept[Conversation]()
 
     @property
     def destination(self) -> Mapping[str, Any]:
@@ -116,7 +125,7 @@ class EmailChannel:
         )
 
     def _hand_in(self, wire: bytes, to: list[str], key: DeliveryKey, deadline: Deadline) -> Outcome:
-        with conversation(self._server, deadline) as talk:
+        with conversation(self._server, deadline, self._kept) as talk:
             refused = talk.envelope(str(self._sender.ascii_email), to)
             if len(refused) == len(set(to)):
                 talk.leave()
@@ -124,7 +133,8 @@ class EmailChannel:
             if deadline.has_passed:  # a process that was stopped meanwhile: somebody else may be sending it
                 raise NotConnected(NO_TIME, "no time was left to send")
             code, text = talk.data(wire)
-            talk.leave()
+            if not talk.may_go_on:
+                talk.leave()
         if code >= 300:
             return _refusal(SmtpRefused("message", code, text))
         return Delivered(

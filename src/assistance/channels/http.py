@@ -1,4 +1,4 @@
-"""One HTTP request on one connection: no redirects, no proxies, no second try, over by the deadline.
+"""One HTTP request: no redirects, no proxies, no second try, over by the deadline.
 
 Channel types that speak HTTP share it, so that the line between "certainly not sent" (`NotConnected`) and "may have
 been sent" (`NoAnswer`) is drawn in one place.
@@ -9,13 +9,14 @@ from __future__ import annotations
 import base64
 import contextlib
 import http.client
-import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from assistance.channels.wire import NotConnected, Resolve, connect, ended_at, explain, resolve, secure
+from assistance.channels.http_line import Line
+from assistance.channels.kept import Kept
+from assistance.channels.wire import NotConnected, Resolve, connect, ended_at, explain, resolve, secure, wait_until
 from assistance.domain.outcome import NO_TIME
 from assistance.runtime.clock import Deadline
 from assistance.runtime.retry_after import LONGEST_WAIT_SECONDS, seconds_asked_for
@@ -91,55 +92,72 @@ def post(
     deadline: Deadline,
     *,
     find: Resolve = resolve,
+    kept: Kept[Line] | None = None,
     most_body_bytes: int = _MOST_BODY_BYTES,
 ) -> Answer:
     """Send one POST and read the answer; it goes to one of the addresses that `find` answers.
 
+    With `kept` it goes over a connection of an earlier call where there is one, and leaves its own for the next.
     Raises `NotConnected` when nothing was sent, and `NoAnswer` when something was and no status came back.
     """
-    with _connected(endpoint, deadline, find) as connection:
-        return _answer(_exchange(connection, endpoint, "POST", body, headers, deadline), most_body_bytes)
+    request = _Request(endpoint, "POST", body, headers, stays=kept is not None)
+    with _line_to(endpoint, deadline, find, kept) as line:
+        return _answer(line, _exchange(line, request, deadline), most_body_bytes)
 
 
 def get(endpoint: Endpoint, headers: Mapping[str, str], deadline: Deadline) -> Answer:
     """Send one GET and read the answer. Raises `NotConnected` and `NoAnswer`."""
-    with _connected(endpoint, deadline, resolve) as connection:
-        return _answer(_exchange(connection, endpoint, "GET", None, headers, deadline), _MOST_BODY_BYTES)
+    request = _Request(endpoint, "GET", None, headers, stays=False)
+    with _line_to(endpoint, deadline, resolve, None) as line:
+        return _answer(line, _exchange(line, request, deadline), _MOST_BODY_BYTES)
 
 
 @contextlib.contextmanager
-def _connected(endpoint: Endpoint, deadline: Deadline, find: Resolve) -> Iterator[_Connection]:
+def _line_to(endpoint: Endpoint, deadline: Deadline, find: Resolve, kept: Kept[Line] | None) -> Iterator[Line]:
+    """A connection until the end of the block; it is kept when the answer allows it and nothing went wrong."""
     if deadline.has_passed:
         raise NotConnected(NO_TIME, "no time was left to send")
-    sock = connect(endpoint.host, endpoint.port, deadline, find)
-    with sock, ended_at(sock, deadline):
-        if endpoint.scheme == "https":
-            sock = secure(sock, endpoint.host)
-        with sock:
-            yield _Connection(endpoint, sock)
+    server = (endpoint.scheme, endpoint.host, endpoint.port)
+    line = kept.take(server) if kept is not None else None
+    sock = line.sock if line is not None else connect(endpoint.host, endpoint.port, deadline, find)
+    stays = False
+    try:
+        with ended_at(sock, deadline):
+            if line is None:
+                if endpoint.scheme == "https":
+                    sock = secure(sock, endpoint.host)
+                line = Line(sock)
+            wait_until(sock, deadline)
+            yield line
+        stays = line.may_stay
+    finally:
+        if kept is not None and line is not None and stays:
+            kept.put(server, line)
+        else:
+            sock.close()
 
 
-class _Connection(http.client.HTTPConnection):
-    """Keeps what the library sends in pieces, so that it goes out at one instant, and nothing of it later."""
+class _Request(http.client.HTTPConnection):
+    """What the library would send in pieces, as one piece, so that it goes out at one instant, and nothing later."""
 
-    def __init__(self, endpoint: Endpoint, sock: socket.socket) -> None:
+    def __init__(
+        self, endpoint: Endpoint, method: str, body: bytes | None, headers: Mapping[str, str], *, stays: bool
+    ) -> None:
         super().__init__(endpoint.host, endpoint.port)
-        self.sock = sock
-        self._kept = bytearray()
+        self.method = method
+        self.host_name = endpoint.host
+        self.wire = bytearray()
+        own = {"Host": endpoint.authority, "Connection": "keep-alive" if stays else "close"}
+        if endpoint.authorization:
+            own["Authorization"] = endpoint.authorization
+        try:
+            self.request(method, endpoint.target, body, {**headers, **own})
+        except (http.client.HTTPException, ValueError) as error:
+            raise NotConnected("bad_request", f"the request cannot be written ({explain(error)})") from error
 
     def send(self, data: Any) -> None:
         """Keep it."""
-        self._kept += data
-
-    def send_everything(self, deadline: Deadline) -> None:
-        """Send what was kept; raises `NotConnected` when it is too late for that.
-
-        A process that was stopped for a while must not send after its lease: nothing may stand between looking at the
-        clock and sending. (The watchdog may be a moment late then.)
-        """
-        if deadline.has_passed:
-            raise NotConnected(NO_TIME, "no time was left to send")
-        self.sock.sendall(self._kept)
+        self.wire += data
 
 
 def open_connection(endpoint: Endpoint, deadline: Deadline) -> None:
@@ -162,28 +180,25 @@ def retry_after_seconds(answer: Answer, *, otherwise: float | None, most: float 
     return otherwise if asked is None else asked
 
 
-def _exchange(
-    connection: _Connection,
-    endpoint: Endpoint,
-    method: str,
-    body: bytes | None,
-    headers: Mapping[str, str],
-    deadline: Deadline,
-) -> http.client.HTTPResponse:
-    own = {"Host": endpoint.authority, "Connection": "close"}
-    if endpoint.authorization:
-        own["Authorization"] = endpoint.authorization
+def _exchange(line: Line, request: _Request, deadline: Deadline) -> http.client.HTTPResponse:
+    """Send the request and read the head of the answer.
+
+    A process that was stopped for a while must not send after its lease: nothing may stand between looking at the
+    clock and sending. (The watchdog may be a moment late then.)
+    """
+    if deadline.has_passed:
+        raise NotConnected(NO_TIME, "no time was left to send")
     try:
-        connection.request(method, endpoint.target, body, {**headers, **own})
-        connection.send_everything(deadline)
-        return connection.getresponse()
+        line.sock.sendall(request.wire)
+        return line.answer_to(request.method)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise NoAnswer("no_answer", f"{endpoint.host} gave no answer ({explain(error)})") from error
+        raise NoAnswer("no_answer", f"{request.host_name} gave no answer ({explain(error)})") from error
 
 
-def _answer(response: http.client.HTTPResponse, most_bytes: int) -> Answer:
+def _answer(line: Line, response: http.client.HTTPResponse, most_bytes: int) -> Answer:
     with response:
         content, is_whole = _read(response, most_bytes)
+        line.may_stay = is_whole and line.is_between_calls(response)
         found = {name.lower(): value for name, value in response.getheaders()}
         return Answer(http_status=response.status, headers=found, body=content, is_whole=is_whole)
 

@@ -16,6 +16,8 @@ from slack_sdk.errors import SlackApiError
 from assistance.channels import slack_message
 from assistance.channels.contract import Capabilities, ChannelType, DeliveryKey, Health, Rendered, View
 from assistance.channels.http import Answer, NoAnswer, parse_endpoint, post
+from assistance.channels.http_line import Line
+from assistance.channels.kept import Kept
 from assistance.channels.options import ChannelOptions, Secret
 from assistance.channels.slack_answers import Refusal, as_lookup, refusal_of_code, refusal_of_status
 from assistance.channels.wire import NotConnected
@@ -80,17 +82,18 @@ class _Client(WebClient):
     ever for a server that sends a byte now and then.
     """
 
-    def __init__(self, options: SlackOptions, deadline: Deadline) -> None:
+    def __init__(self, options: SlackOptions, deadline: Deadline, kept: Kept[Line]) -> None:
         token = options.token.get_secret_value()
         super().__init__(token=token, base_url=options.api_url, retry_handlers=[], logger=_silent)
         self._deadline = deadline
+        self._kept = kept
         self.answer: Answer | None = None
 
     def _perform_urllib_http_request_internal(self, url: str, req: Request) -> dict[str, Any]:
         """The one method of the library that does I/O; the contract suite notices when that changes."""
         body = req.data if isinstance(req.data, bytes) else b""
         try:
-            answer = post(parse_endpoint(url), body, dict(req.header_items()), self._deadline)
+            answer = post(parse_endpoint(url), body, dict(req.header_items()), self._deadline, kept=self._kept)
         except NotConnected as problem:
             raise _Refused(RetryLater(code=problem.code, detail=problem.detail, answered=False)) from problem
         except NoAnswer as problem:
@@ -116,6 +119,7 @@ class SlackChannel:
 
     def __init__(self, options: SlackOptions) -> None:
         self._options = options
+        self._kept = Kept[Line]()
 
     @property
     def destination(self) -> Mapping[str, Any]:
@@ -135,7 +139,7 @@ class SlackChannel:
             detail = "the destination names no Slack conversation"
             return Rejected(code="bad_destination", detail=detail, reason=RejectionReason.DESTINATION)
         try:
-            data = _Client(self._options, deadline).call(
+            data = _Client(self._options, deadline, self._kept).call(
                 "chat_postMessage",
                 channel=conversation_id,
                 text=rendered.text,
@@ -170,7 +174,7 @@ class SlackChannel:
 
     def check(self, deadline: Deadline) -> Health:
         """Ask who the token is, whether it may post, and read one message, as a look-up would."""
-        client = _Client(self._options, deadline)
+        client = _Client(self._options, deadline, self._kept)
         problems = []
         for method, arguments in (
             ("auth_test", {}),
@@ -189,7 +193,7 @@ class SlackChannel:
         self, conversation_id: str, thread: str | None, since: datetime, deadline: Deadline
     ) -> Iterator[Mapping[str, Any]]:
         method, of_thread = ("conversations_replies", {"ts": thread}) if thread else ("conversations_history", {})
-        client = _Client(self._options, deadline)
+        client = _Client(self._options, deadline, self._kept)
         cursor: str | None = None
         for _ in range(_MOST_PAGES):
             page = client.call(

@@ -11,16 +11,28 @@ import re
 import smtplib
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, unquote, urlsplit
 
-from assistance.channels.wire import NotConnected, connect, ended_at, explain, peer_has_left, secure, tls_context
+from assistance.channels.kept import Kept
+from assistance.channels.smtp_address import SmtpServer
+from assistance.channels.wire import (
+    NotConnected,
+    connect,
+    ended_at,
+    explain,
+    peer_has_left,
+    secure,
+    tls_context,
+    wait_until,
+)
 from assistance.domain.outcome import NO_TIME
-from assistance.runtime.clock import Deadline
+from assistance.runtime.clock import Deadline, monotonic
 
 _MOST_REPLY_BYTES = 64 * 1024
 _LINE_STARTING_WITH_A_DOT = re.compile(rb"(?m)^\.")
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_TAKEN = 250
+#: Many servers take no more on one connection.
+_MOST_MESSAGES = 50
+_THE_SERVER = "smtp"  # a channel has one
 
 
 class SmtpRefused(Exception):
@@ -40,67 +52,48 @@ class LostAfterTheDot(Exception):
     """The message went out completely, and no answer that can be understood came back."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SmtpServer:
-    """Where mail is handed in, and how."""
-
-    host: str
-    port: int
-    implicit_tls: bool
-    starttls: bool
-    user: str | None
-    password: str | None = field(repr=False)
-
-
-def parse_server(url: str) -> SmtpServer:
-    """Read `smtp://user:pass@host:587?starttls=1` or `smtps://user:pass@host`.
-
-    Raises `ValueError` with a sentence that quotes no secret; credentials are never sent unencrypted, except to this
-    machine itself.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in ("smtp", "smtps") or not parts.hostname or parts.path.strip("/") or parts.fragment:
-        raise ValueError("the URL must look like smtp://user:pass@host:587?starttls=1 or smtps://user:pass@host")
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    if query.pop("starttls", "0") not in ("0", "1") or query:
-        raise ValueError("the URL knows one option, starttls=1")
-    implicit_tls, starttls = parts.scheme == "smtps", parts.query == "starttls=1"
-    if implicit_tls and starttls:
-        raise ValueError("smtps:// is encrypted from the start and takes no starttls=1")
-    user, password = unquote(parts.username or ""), unquote(parts.password or "")
-    if not (user + password).isascii() or not (user + password + " ").isprintable() or bool(user) != bool(password):
-        raise ValueError("the URL needs a user and a password, both in ASCII, or neither")
-    if user and not implicit_tls and not starttls and parts.hostname not in _LOOPBACK:
-        raise ValueError("a password would be sent unencrypted: use smtps:// or starttls=1")
-    return SmtpServer(
-        host=parts.hostname,
-        port=parts.port or (465 if implicit_tls else 587),
-        implicit_tls=implicit_tls,
-        starttls=starttls,
-        user=user or None,
-        password=password or None,
-    )
-
-
 @contextlib.contextmanager
-def conversation(server: SmtpServer, deadline: Deadline) -> Iterator[Conversation]:
+def conversation(
+    server: SmtpServer, deadline: Deadline, kept: Kept[Conversation] | None = None
+) -> Iterator[Conversation]:
     """A greeted, encrypted (where asked for) and authenticated connection.
 
+    With `kept` it may be one on which an earlier message was taken, and is left for the next one if this one is.
     Raises `NotConnected`, `SmtpRefused` or `LostBeforeTheDot`, also from within the block.
     """
     if deadline.has_passed:
         raise NotConnected(NO_TIME, "no time was left to send")
-    sock = connect(server.host, server.port, deadline)
-    with sock, ended_at(sock, deadline):
-        if server.implicit_tls:
-            sock = secure(sock, server.host)
-        with sock, _before_the_dot():
-            talk = Conversation(sock, server)
-            try:
+    talk = _earlier(kept, deadline) if kept is not None else None
+    sock = talk.sock if talk is not None else connect(server.host, server.port, deadline)
+    stays = False
+    try:
+        with ended_at(sock, deadline):
+            if talk is None:
+                if server.implicit_tls:
+                    sock = secure(sock, server.host)
+                talk = Conversation(sock, server)
+            with _before_the_dot():
                 talk.open()
                 yield talk
-            finally:
-                talk.close()
+            stays = kept is not None and talk.may_go_on
+    finally:
+        if kept is not None and talk is not None and stays:
+            kept.put(_THE_SERVER, talk)
+        elif talk is not None:
+            talk.close()
+        if not stays:
+            sock.close()
+
+
+def _earlier(kept: Kept[Conversation], deadline: Deadline) -> Conversation | None:
+    """A conversation that the server is willing to go on with; nothing of the new message has been said on it."""
+    while (talk := kept.take(_THE_SERVER)) is not None:
+        with contextlib.suppress(NotConnected, SmtpRefused, LostBeforeTheDot):
+            with ended_at(talk.sock, deadline), _before_the_dot():
+                talk.begin_again(deadline)
+            return talk
+        talk.close()
+    return None
 
 
 class Conversation:
@@ -109,15 +102,34 @@ class Conversation:
     def __init__(self, sock: socket.socket, server: SmtpServer) -> None:
         self._server = server
         self._smtp = _Client(sock, server)
+        self._messages = 0
+        self._is_open = False
+        self.born = monotonic()
+        self.may_go_on = False  # the last message was taken, and nothing was begun since
+
+    @property
+    def sock(self) -> socket.socket:
+        """The connection, which STARTTLS may have exchanged for another."""
+        assert self._smtp.sock is not None
+        return self._smtp.sock
+
+    def begin_again(self, deadline: Deadline) -> None:
+        """Ask whether the server takes another message on the same connection."""
+        wait_until(self.sock, deadline)
+        self.may_go_on = False
+        self._expect("reset", (250,), self._smtp.rset())
 
     def open(self) -> None:
-        """Greet, encrypt, authenticate."""
+        """Greet, encrypt, authenticate, unless that is done."""
+        if self._is_open:
+            return
         self._expect("greeting", (220,), self._smtp.connect(self._server.host, self._server.port))
         self._greet()
         if self._server.starttls:
             self._encrypt()
         if self._server.user and self._server.password:
             self._log_in(self._server.user, self._server.password)
+        self._is_open = True
 
     def envelope(self, sender: str, to: list[str]) -> dict[str, tuple[int, bytes]]:
         """Name sender and recipients; what the server answered for each recipient that it refused."""
@@ -148,6 +160,8 @@ class Conversation:
             raise LostAfterTheDot("the connection ended before the server answered") from error
         if not 200 <= code <= 599:
             raise LostAfterTheDot("the server's answer cannot be understood")
+        self._messages += 1
+        self.may_go_on = code == _TAKEN and self._messages < _MOST_MESSAGES
         return code, text
 
     def leave(self) -> None:
@@ -156,8 +170,16 @@ class Conversation:
             self._smtp.putcmd("QUIT")
 
     def close(self) -> None:
-        """Free the connection, which STARTTLS may have exchanged for another."""
+        """Free the connection."""
         self._smtp.close()
+
+    def retire(self) -> None:
+        """Say good-bye, unless that would take a moment, and free the connection."""
+        with contextlib.suppress(OSError):
+            if self._smtp.sock is not None:
+                self._smtp.sock.settimeout(0)
+            self.leave()
+            self.close()
 
     def _greet(self) -> None:
         try:

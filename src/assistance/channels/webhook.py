@@ -27,6 +27,8 @@ from assistance.channels.http import (
     post,
     retry_after_seconds,
 )
+from assistance.channels.http_line import Line
+from assistance.channels.kept import Kept
 from assistance.channels.options import ChannelOptions, Secret, SecretUrl
 from assistance.channels.text import headline, one_line, title
 from assistance.channels.wire import NotConnected, Resolve, resolve
@@ -104,6 +106,7 @@ class WebhookChannel:
     def __init__(self, options: WebhookOptions) -> None:
         self._endpoint = parse_endpoint(options.url.get_secret_value())
         self._key = signing_key(options.secret.get_secret_value())
+        self._kept = Kept[Line]()
 
     @property
     def destination(self) -> Mapping[str, Any]:
@@ -140,7 +143,9 @@ class WebhookChannel:
     def send(self, rendered: Rendered, destination: Mapping[str, Any], key: DeliveryKey, deadline: Deadline) -> Outcome:  # noqa: ARG002 (the URL is a secret and therefore in no destination)
         """Post the body once, signed for this moment."""
         webhook_id = f"msg_{key.delivery_id.hex}_{key.series}"
-        return send_signed(self._endpoint, (self._key,), webhook_id, rendered.content, deadline, refused=_refusal)
+        return send_signed(
+            self._endpoint, (self._key,), webhook_id, rendered.content, deadline, refused=_refusal, kept=self._kept
+        )
 
     def lookup(self, destination: Mapping[str, Any], key: DeliveryKey, since: datetime, deadline: Deadline) -> Lookup:  # noqa: ARG002 (nothing to ask)
         """An endpoint cannot be asked; sending again is safe, because the receiver drops repeats."""
@@ -164,10 +169,11 @@ def send_signed(
     *,
     refused: Callable[[Answer], Outcome],
     find: Resolve = resolve,
+    kept: Kept[Line] | None = None,
 ) -> Outcome:
     """Post a body once, signed for this moment; `refused` reads an answer that is no success."""
     try:
-        answer = post_signed(endpoint, keys, webhook_id, content, deadline, find=find)
+        answer = post_signed(endpoint, keys, webhook_id, content, deadline, find=find, kept=kept)
     except NotConnected as problem:
         return RetryLater(code=problem.code, detail=problem.detail, answered=False)
     except NoAnswer as problem:
@@ -185,6 +191,7 @@ def post_signed(
     deadline: Deadline,
     *,
     find: Resolve,
+    kept: Kept[Line] | None = None,
 ) -> Answer:
     """Post a body with a signature for each key. Raises `NotConnected` and `NoAnswer`."""
     body = json.dumps(content, separators=(",", ":")).encode()
@@ -196,7 +203,7 @@ def post_signed(
         "webhook-timestamp": str(timestamp),
         "webhook-signature": " ".join(signature(key, webhook_id, timestamp, body) for key in keys),
     }
-    return post(endpoint, body, headers, deadline, find=find, most_body_bytes=_MOST_ANSWER_BYTES)
+    return post(endpoint, body, headers, deadline, find=find, kept=kept, most_body_bytes=_MOST_ANSWER_BYTES)
 
 
 def _refusal(answer: Answer) -> Outcome:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import queue
+import select
 import socket
 import ssl
 import threading
@@ -85,7 +86,7 @@ def connect(host: str, port: int, deadline: Deadline, find: Resolve = resolve) -
             sock.settimeout(patience)
             sock.connect(address)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.settimeout(max(deadline.remaining(), 0.001))
+            wait_until(sock, deadline)
         except TimeoutError:
             sock.close()
             problem = NotConnected("connect_timeout", f"{host}:{port} did not answer")
@@ -131,7 +132,7 @@ def ended_at(sock: socket.socket, deadline: Deadline) -> Iterator[None]:
     # The duplicate stays open for the whole block: the watchdog can never meet a descriptor that was closed meanwhile
     # and given to somebody else. It also survives the hand-over of the descriptor to a TLS socket.
     try:
-        duplicate = sock.dup()
+        duplicate = _duplicate(sock)
     except OSError as error:
         raise NotConnected("no_descriptor", explain(error)) from error
     with duplicate, watchdog.at(deadline, lambda: duplicate.shutdown(socket.SHUT_RDWR)):
@@ -141,9 +142,31 @@ def ended_at(sock: socket.socket, deadline: Deadline) -> Iterator[None]:
 def peer_has_left(sock: socket.socket) -> bool:
     """Whether the other side closed or reset the connection, or nobody can tell; reads nothing."""
     try:
-        with socket.socket(fileno=socket.dup(sock.fileno())) as duplicate:
+        with _duplicate(sock) as duplicate:
             return duplicate.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
     except (BlockingIOError, InterruptedError):
         return False
     except OSError:
         return True
+
+
+def wait_until(sock: socket.socket, deadline: Deadline) -> None:
+    """Let no single read or write on it last longer than until the deadline."""
+    sock.settimeout(max(deadline.remaining(), 0.001))
+
+
+def is_quiet(sock: socket.socket) -> bool:
+    """Whether nothing came on an idle connection: no end, no error, and nothing that nobody asked for."""
+    if isinstance(sock, ssl.SSLSocket) and sock.pending():
+        return False
+    try:
+        poll = select.poll()
+        poll.register(sock, select.POLLIN | select.POLLERR | select.POLLHUP)
+        return not poll.poll(0)
+    except (OSError, ValueError):  # it was closed here
+        return False
+
+
+def _duplicate(sock: socket.socket) -> socket.socket:
+    """Another descriptor of the same connection, of its bare bytes where it is encrypted."""
+    return socket.socket(fileno=socket.dup(sock.fileno()))

@@ -15,6 +15,7 @@ from assistance.channels.contract import Channel, DeliveryKey, View
 from assistance.configuration import ChannelSettings
 from assistance.consumer.gate import Gate, Mode
 from assistance.consumer.report import report
+from assistance.consumer.shared import SharedTransactions
 from assistance.consumer.view import view_of
 from assistance.deliveries.bury import record_stray
 from assistance.deliveries.claim import LOOKER_DIED, claim
@@ -96,6 +97,9 @@ class Deliverer:
         self._worker = worker
         self._times = times
         self._stop = stop
+        self._shared = SharedTransactions(
+            database, settings.name, worker=worker, lease_seconds=times.lease, check_after=times.check_after
+        )
 
     def handle(self, received: Received) -> Answer:
         """Work on one message and say what the broker shall do with it."""
@@ -140,6 +144,8 @@ class Deliverer:
 
     def _claim(self, hint: Hint) -> Claim:
         pacer = self._pacer
+        if pacer is None and (taken := self._shared.claim(hint)) is not None:
+            return taken
         slot = self._patiently(lambda connection: pacer.take_slot(connection, hint)) if pacer else None
         return self._patiently(
             lambda connection: claim(
@@ -238,12 +244,14 @@ class Deliverer:
 
     def _conclude(self, lease: Lease, settlement: Settlement, outcome: Outcome | None) -> Concluded:
         """Write the result down; worth waiting for even when asked to stop: without it the message may go out twice."""
-        concluded = self._patiently(
-            lambda connection: conclude(
-                connection, lease, settlement, outcome, actor=self._worker, check_after=self._times.check_after
-            ),
-            grace_seconds=_GRACE_SECONDS,
-        )
+        concluded = self._shared.conclude(lease, settlement, outcome)
+        if concluded is None:
+            concluded = self._patiently(
+                lambda connection: conclude(
+                    connection, lease, settlement, outcome, actor=self._worker, check_after=self._times.check_after
+                ),
+                grace_seconds=_GRACE_SECONDS,
+            )
         fault_point("consumer.after_settled")
         return concluded
 

@@ -12,11 +12,21 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Interval, Row, Select, bindparam, false, func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import (
+    Connection,
+    Interval,
+    Row,
+    Select,
+    bindparam,
+    false,
+    func,
+    select,
+    update,
+)
 
 from assistance.deliveries.callbacks import call_off, open_target
 from assistance.deliveries.channel_states import outage_seconds
+from assistance.deliveries.claim_send import TOLD, to_send, write_attempts
 from assistance.deliveries.fallback import unconfirmed
 from assistance.deliveries.follow_ups import read_follow_up
 from assistance.deliveries.late_receipts import late_receipt
@@ -25,10 +35,8 @@ from assistance.deliveries.pace import Slot
 from assistance.deliveries.waits import put_off, reason_to_wait
 from assistance.domain.delivery import AttemptOutcome, DeliveryState, Purpose
 from assistance.domain.hint import Hint
-from assistance.domain.request import AssistanceRequest, Priority
 from assistance.runtime import ids
 from assistance.runtime.clock import monotonic
-from assistance.runtime.faults import fault_point
 from assistance.storage.expressions import from_now, seconds
 from assistance.storage.tables import attempts, deliveries, requests
 
@@ -85,24 +93,10 @@ def _locked_delivery() -> Select[Any]:
     return (
         select(
             deliveries,
-            requests.c.ref,
-            requests.c.topic,
-            requests.c.description,
-            requests.c.title,
-            requests.c.priority,
-            requests.c.customer,
-            requests.c.bot,
-            requests.c.conversation,
-            requests.c.transcript,
-            requests.c.attachments,
-            requests.c.metadata.label("request_metadata"),
-            requests.c.created_at.label("requested_at"),
-            requests.c.route.has_key("steps").label("in_steps"),
+            *TOLD,
             func.coalesce(deliveries.c.lease_until > now, false()).label("leased"),
             seconds(deliveries.c.lease_until - now).label("lease_remaining"),
             seconds(deliveries.c.next_attempt_at - now).label("due_in"),
-            requests.c.not_before,
-            seconds(now - func.greatest(requests.c.created_at, requests.c.not_before)).label("late_seconds"),
             out_seconds.label("channel_out_seconds"),
             func.greatest(
                 0.0,
@@ -135,7 +129,6 @@ _SEND = (
         updated_at=func.now(),
     )
 )
-_ATTEMPT = insert(attempts)
 
 
 def _take_send(
@@ -158,37 +151,14 @@ def _take_send(
             "lease": timedelta(seconds=lease_seconds),
         },
     )
-    fault_point("consumer.before_attempt")
-    connection.execute(
-        _ATTEMPT,
-        {"delivery_id": hint.delivery_id, "series": hint.series, "number": lease.attempt, "worker": worker},
-    )
+    write_attempts(connection, [lease], worker)
     told = read_follow_up(connection, row) if row.purpose == Purpose.FOLLOW_UP else None
-    return ToSend(
-        lease=lease,
-        request=AssistanceRequest(
-            id=row.request_id,
-            ref=row.ref,
-            topic=row.topic,
-            description=row.description,
-            created_at=row.requested_at,
-            title=row.title,
-            priority=Priority(row.priority),
-            customer=row.customer,
-            bot=row.bot,
-            conversation=row.conversation,
-            transcript=row.transcript,
-            attachments=row.attachments,
-            metadata=row.request_metadata,
-            not_before=row.not_before,
-        ),
-        event_version=row.event_version,
+    return to_send(
+        lease,
+        row,
         destination=destination,
-        late_seconds=told.late_seconds if told else row.late_seconds,
-        may_repeat=row.may_repeat,
-        unconfirmed=unconfirmed(connection, row) if row.step and row.purpose == Purpose.NOTIFY else (),
         told=told,
-        payload=row.payload,
+        unconfirmed=unconfirmed(connection, row) if row.step and row.purpose == Purpose.NOTIFY else (),
     )
 
 

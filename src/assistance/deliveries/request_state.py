@@ -7,16 +7,16 @@ deliveries of one request that settle together would each see the other unfinish
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, bindparam, func, select, update
+from sqlalchemy import ARRAY, Connection, Row, bindparam, func, select, update
 
 from assistance.deliveries.fallback import follow_plan
 from assistance.deliveries.schedule import drop_timers, keep_joinable
 from assistance.deliveries.steps import StepState, step_states, was_told_whole
-from assistance.deliveries.timeline import write_event
+from assistance.deliveries.timeline import Ended, write_ends, write_event
 from assistance.domain.delivery import FOR_PEOPLE, DeliveryState
 from assistance.domain.event import EventType
 from assistance.domain.request import RequestStatus
@@ -32,21 +32,36 @@ _EVENT_OF = {
 }
 
 
+_THESE = requests.c.id == func.any(bindparam("ids", type_=ARRAY(requests.c.id.type)))
+_LOCK_REQUESTS = select(requests.c.id).where(_THESE).order_by(requests.c.id).with_for_update(key_share=True)
 _THIS = bindparam("request_id", type_=requests.c.id.type)
 _LOCK_REQUEST = (
     select(requests.c.status, requests.c.called_off).where(requests.c.id == _THIS).with_for_update(key_share=True)
 )
 _REQUEST = select(
+    requests.c.id,
     requests.c.status,
     requests.c.ended_at,
     requests.c.route["steps"].label("steps"),
     requests.c.called_off,
     requests.c.expires_at,
     requests.c.open_dedup_key,
-).where(requests.c.id == _THIS)
+)
 _DELIVERIES = select(
-    deliveries.c.purpose, deliveries.c.required, deliveries.c.state, deliveries.c.step, deliveries.c.channel
-).where(deliveries.c.request_id == _THIS)
+    deliveries.c.request_id,
+    deliveries.c.purpose,
+    deliveries.c.required,
+    deliveries.c.state,
+    deliveries.c.step,
+    deliveries.c.channel,
+)
+_ONE = _REQUEST.where(requests.c.id == _THIS)
+_DELIVERIES_OF_ONE = _DELIVERIES.where(deliveries.c.request_id == _THIS)
+_MANY = (
+    select(*_REQUEST.selected_columns, *_DELIVERIES.selected_columns)
+    .join_from(requests, deliveries, deliveries.c.request_id == requests.c.id)
+    .where(_THESE)
+)
 
 
 def lock_request(connection: Connection, request_id: UUID) -> Row[Any, Any] | None:
@@ -57,13 +72,18 @@ def lock_request(connection: Connection, request_id: UUID) -> Row[Any, Any] | No
     return connection.execute(_LOCK_REQUEST, {"request_id": request_id}).one_or_none()
 
 
+def lock_requests(connection: Connection, request_ids: Collection[UUID]) -> None:
+    """Take the locks of several requests, in one order for all who do so; in a statement of their own, as ever."""
+    connection.execute(_LOCK_REQUESTS, {"ids": list(request_ids)})
+
+
 def refresh_request(connection: Connection, request_id: UUID, actor: str, *, check_after: float) -> RequestStatus:
     """Bring the request in line with its deliveries; the caller holds its lock.
 
     Where the request has a fallback, that begins the step after a dead one and cancels what another step made needless.
     A changed status raises `state_version` by one and writes the event, in the same transaction.
     """
-    before = connection.execute(_REQUEST, {"request_id": request_id}).one()
+    before = connection.execute(_ONE, {"request_id": request_id}).one()
     steps = thaw_steps(before.steps or ())
     rows = _deliveries_of(connection, request_id)
     on_plan = bool(steps) and before.called_off is None
@@ -86,12 +106,40 @@ def refresh_request(connection: Connection, request_id: UUID, actor: str, *, che
     return found
 
 
+def refresh_requests(
+    connection: Connection, request_ids: Collection[UUID], actor: str, *, check_after: float
+) -> dict[UUID, RequestStatus]:
+    """The same for several requests whose locks the caller holds, with the fewest statements where that is simple."""
+    if not request_ids:
+        return {}
+    told: dict[UUID, list[Any]] = {}
+    for row in connection.execute(_MANY, {"ids": list(request_ids)}).all():
+        told.setdefault(row.request_id, []).append(row)
+    found: dict[UUID, RequestStatus] = {}
+    ended: list[Ended] = []
+    for rows in told.values():
+        before = rows[0]
+        status = found[before.id] = status_of(rows)
+        is_over = status is not RequestStatus.ACCEPTED and not any(_is_being_told(row) for row in rows)
+        if not _is_simple(before) or (status == before.status) != (is_over == (before.ended_at is not None)):
+            found[before.id] = refresh_request(connection, before.id, actor, check_after=check_after)
+        elif status != before.status:
+            ended.append(Ended(before.id, _EVENT_OF[status], status, is_over))
+    write_ends(connection, ended, actor)
+    return found
+
+
+def _is_simple(before: Any) -> bool:
+    """Nothing but its deliveries decides what becomes of it."""
+    return not (before.steps or before.called_off or before.expires_at or before.open_dedup_key)
+
+
 def _is_being_told(delivery: Row[Any]) -> bool:
     return delivery.purpose in FOR_PEOPLE and not DeliveryState(delivery.state).is_finished
 
 
 def _deliveries_of(connection: Connection, request_id: UUID) -> Sequence[Any]:
-    return connection.execute(_DELIVERIES, {"request_id": request_id}).all()
+    return connection.execute(_DELIVERIES_OF_ONE, {"request_id": request_id}).all()
 
 
 def status_of(rows: Sequence[Any], planned: int = 1, called_off: str | None = None) -> RequestStatus:

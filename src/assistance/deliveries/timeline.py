@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, func, update
+from sqlalchemy import ARRAY, Boolean, Connection, Select, Text, bindparam, case, column, func, select, update
+from sqlalchemy import UUID as UUID_TYPE
 from sqlalchemy.dialects.postgresql import insert
 
 from assistance.deliveries.callbacks import AFTER, start_callbacks
 from assistance.domain.event import EventType
+from assistance.domain.request import RequestStatus
 from assistance.storage.tables import events, requests
 
 _NEXT_VERSION = (
@@ -20,6 +22,71 @@ _NEXT_VERSION = (
     .returning(requests.c.state_version, *AFTER)
 )
 _EVENT = insert(events)
+
+
+class Ended(NamedTuple):
+    """A request whose status changes; `is_over` when nothing is left to tell, so that it has ended."""
+
+    request_id: UUID
+    event: EventType
+    status: RequestStatus
+    is_over: bool
+
+
+def _ends() -> Select[Any]:
+    new = (
+        func.unnest(
+            bindparam("ids", type_=ARRAY(UUID_TYPE)),
+            bindparam("types", type_=ARRAY(Text)),
+            bindparam("statuses", type_=ARRAY(Text)),
+            bindparam("over", type_=ARRAY(Boolean)),
+        )
+        .table_valued(column("id", UUID_TYPE), column("type", Text), column("status", Text), column("is_over", Boolean))
+        .render_derived("new")
+    )
+    changed = (
+        update(requests)
+        .where(requests.c.id == new.c.id)
+        .values(
+            state_version=requests.c.state_version + 1,
+            updated_at=func.now(),
+            status=new.c.status,
+            ended_at=case((new.c.is_over, func.coalesce(requests.c.ended_at, func.now()))),
+        )
+        .returning(requests.c.id, requests.c.state_version, new.c.type, *AFTER)
+        .cte("changed")
+    )
+    written = (
+        insert(events)
+        .from_select(
+            ["request_id", "version", "type", "actor"],
+            select(changed.c.id, changed.c.state_version, changed.c.type, bindparam("by", type_=Text)),
+        )
+        .returning(events.c.version)
+        .cte("written")
+    )
+    return select(changed).add_cte(written)
+
+
+_ENDS = _ends()
+
+
+def write_ends(connection: Connection, ended: Sequence[Ended], actor: str) -> None:
+    """The same as `write_event` for requests of which nothing but the status changes; the caller holds their locks."""
+    if not ended:
+        return
+    rows = connection.execute(
+        _ENDS,
+        {
+            "ids": [each.request_id for each in ended],
+            "types": [each.event for each in ended],
+            "statuses": [each.status for each in ended],
+            "over": [each.is_over for each in ended],
+            "by": actor,
+        },
+    ).all()
+    for after in rows:
+        start_callbacks(connection, after.id, EventType(after.type), after.state_version, after)
 
 
 def write_event(

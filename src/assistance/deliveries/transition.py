@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, assert_never
 
 from sqlalchemy import ColumnElement, Connection, Row, case, func, select, update
@@ -64,15 +66,20 @@ def conclude(
     if outcome is not None:
         close_attempt(connection, lease, outcome)
     if not kept:
-        _end_if_held(connection, lease.hint, outcome, actor=actor, check_after=check_after)
+        end_if_held(connection, lease.hint, outcome, actor=actor, check_after=check_after)
         return Concluded(kept=False)
     _go_on(connection, lease, settlement)
     status = _after_end(connection, lease, settlement, actor, check_after) if ends else None
     if stops_channel is not None:
         why = f"{stops_channel.code}: {stops_channel.detail}"
         pause(connection, lease.hint.channel, cause=PauseCause.CONFIGURATION, reason=why, by=actor)
-    fault_point("consumer.before_settled")
+    before_commit()
     return Concluded(kept=True, request_status=status, cancelled=isinstance(settlement, Cancel))
+
+
+def before_commit() -> None:
+    """Everything that follows from a settlement is written; the caller commits."""
+    fault_point("consumer.before_settled")
 
 
 def _go_on(connection: Connection, lease: Lease, settlement: Settlement) -> None:
@@ -100,9 +107,8 @@ def _after_end(
     return refresh_request(connection, lease.hint.request_id, actor, check_after=check_after)
 
 
-def _end_if_held(
-    connection: Connection, hint: Hint, outcome: Outcome | None, *, actor: str, check_after: float
-) -> None:
+def end_if_held(connection: Connection, hint: Hint, outcome: Outcome | None, *, actor: str, check_after: float) -> None:
+    """A receipt that comes after its lease ended still ends a delivery that is held for want of one."""
     if isinstance(outcome, Delivered) and end_held(connection, hint, outcome.receipt):
         refresh_request(connection, hint.request_id, actor, check_after=check_after)
 
@@ -138,17 +144,22 @@ def _write_delivery(connection: Connection, lease: Lease, settlement: Settlement
     return changed.rowcount == 1
 
 
+#: What a delivery that arrived has, beside its receipt.
+ARRIVED: Mapping[str, Any] = MappingProxyType(
+    {
+        "state": DeliveryState.DELIVERED,
+        "check_at": None,
+        "last_error_class": None,
+        "last_error_code": None,
+        "last_error_detail": None,
+    }
+)
+
+
 def _columns_for(settlement: Settlement, lease: Lease, check_after: float) -> dict[str, Any]:
     match settlement:
         case Deliver(receipt=receipt):
-            return {
-                "state": DeliveryState.DELIVERED,
-                "receipt": plain_json(receipt),
-                "check_at": None,
-                "last_error_class": None,
-                "last_error_code": None,
-                "last_error_detail": None,
-            }
+            return {"receipt": plain_json(receipt), **ARRIVED}
         case TryAgain(delay_seconds=delay, refund=refund, problem=problem, may_repeat=may_repeat):
             return {
                 "state": DeliveryState.PENDING,

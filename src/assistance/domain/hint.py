@@ -6,6 +6,7 @@ is part of it, so that a stale hint cannot bury a delivery that was replayed sin
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -30,17 +31,19 @@ class Hint:
 
 def encode(hint: Hint) -> bytes:
     """The body of the message; the same hint always gives the same bytes."""
-    return json.dumps(
-        {
-            "v": 1,
-            "delivery_id": str(hint.delivery_id),
-            "request_id": str(hint.request_id),
-            "channel": hint.channel,
-            "series": hint.series,
-            "attempt": hint.attempt,
-        },
-        separators=(",", ":"),
+    return body_of(str(hint.delivery_id), str(hint.request_id), hint.channel, hint.series, hint.attempt)
+
+
+def body_of(delivery_id: str, request_id: str, channel: str, series: int, attempt: int) -> bytes:
+    """The same for ids that are text already; written by hand, because a relay makes tens of thousands a second."""
+    return (
+        f'{{"v":1,"delivery_id":"{delivery_id}","request_id":"{request_id}","channel":{_quoted(channel)},'
+        f'"series":{series},"attempt":{attempt}}}'
     ).encode()
+
+
+#: Channels are few.
+_quoted = functools.lru_cache(maxsize=256)(json.dumps)
 
 
 def decode(body: bytes, message_type: str | None) -> Hint:

@@ -16,12 +16,12 @@ from assistance.intake.alone import Also, take_in
 from assistance.intake.backlog import Backlog
 from assistance.intake.call import Call
 from assistance.intake.callbacks import callbacks_of
-from assistance.runtime.group_commit import GroupCommit
 from assistance.intake.quota import OpenRequests
 from assistance.intake.routing import Plan, plan
 from assistance.intake.together import store_together
 from assistance.runtime.clock import Deadline
 from assistance.runtime.faults import fault_point
+from assistance.runtime.group_commit import GroupCommit
 from assistance.storage.database import Database
 
 #: More callers make the groups larger, not the number of connections.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
 import structlog
+from sqlalchemy import Connection
 
 from assistance.broker.contract import Confirmation, ConnectionState, Message, Publisher
 from assistance.domain.errors import BrokerUnavailable
-from assistance.domain.hint import HINT_TYPE, encode
+from assistance.domain.hint import HINT_TYPE, body_of
 from assistance.outbox.claim import OutboxRow, claim, delete_rows, postpone_rows, refuse_rows, seconds_to_next
 from assistance.runtime import metrics
 from assistance.runtime.clock import Deadline, monotonic
@@ -18,7 +19,10 @@ from assistance.storage.database import Database
 
 log = structlog.get_logger()
 
-_BATCH = 200
+#: How many rows one pass takes: doubled after each that was full and quick, up to the most, and few again after any
+#: other. A long pass would hold its rows, and a broker that is slow already would get more than it can confirm.
+_BATCH, _MOST = 200, 2_000
+_QUICK_SECONDS = 1.0
 _CONFIRM_SECONDS = 5.0
 #: The whole pass: claiming, waiting for the confirms, committing.
 _PASS_SECONDS = 12.0
@@ -34,6 +38,7 @@ class Relay:
         self._database = database
         self._publisher = publisher
         self._channels = tuple(channels)
+        self._batch = _BATCH
         self._unconfirmed_since: float | None = None  # rows are due since then, and none was confirmed
         #: How soon after the last pass another row becomes due: what has a slot goes out at it, not at the next poll.
         self.next_due_seconds: float | None = None
@@ -48,37 +53,49 @@ class Relay:
         metrics.relay_ready.set(state is ConnectionState.READY)
         if state is not ConnectionState.READY:
             raise BrokerUnavailable(f"The broker connection is {state}.")
+        began = monotonic()
         with self._database.transaction(Deadline.after(_PASS_SECONDS)) as connection:
-            rows = claim(connection, self._channels, _BATCH)
+            rows = claim(connection, self._channels, self._batch)
             if rows:
                 fault_point("relay.after_claim")
-            answers = self._publisher.publish([_message(row) for row in rows], _CONFIRM_SECONDS) if rows else []
-            by_answer = {kind: [r.id for r, a in zip(rows, answers, strict=True) if a is kind] for kind in Confirmation}
-            if by_answer[Confirmation.CONFIRMED]:
+            answers = self._publisher.publish(list(map(_message, rows)), _CONFIRM_SECONDS) if rows else []
+            counts = Counter(answers)
+            all_confirmed = counts[Confirmation.CONFIRMED] == len(rows)
+            if counts[Confirmation.CONFIRMED]:
                 fault_point("relay.after_confirm")
-                delete_rows(connection, by_answer[Confirmation.CONFIRMED])
+                delete_rows(connection, _ids(rows, answers, Confirmation.CONFIRMED))
                 fault_point("relay.before_commit")
-            for kind in (Confirmation.RETURNED, Confirmation.NACKED):
-                if by_answer[kind]:
-                    refuse_rows(connection, by_answer[kind], f"The broker answered: {kind}.")
-            if by_answer[Confirmation.UNKNOWN] and self._publisher.state is ConnectionState.READY:
-                # The connection lives, so that one queue must be stuck: its rows make way for those of the others.
-                postpone_rows(connection, by_answer[Confirmation.UNKNOWN], _POSTPONE_SECONDS)
-            self.next_due_seconds = seconds_to_next(connection, self._channels)
-        self._report(Counter(answers))
-        if by_answer[Confirmation.CONFIRMED]:
+            if not all_confirmed:
+                self._put_off(connection, rows, answers)
+            is_full = len(rows) == self._batch
+            if not (is_full and all_confirmed):  # else the next pass follows at once
+                self.next_due_seconds = seconds_to_next(connection, self._channels)
+        self._report(counts)
+        is_quick = is_full and all_confirmed and monotonic() - began < _QUICK_SECONDS
+        self._batch = min(self._batch * 2, max(_BATCH, _MOST)) if is_quick else _BATCH
+        if counts[Confirmation.CONFIRMED]:
             fault_point("relay.after_commit")
             self._unconfirmed_since = None
         elif rows:
             self._watch_for_stall()
             return False
-        return len(rows) == _BATCH
+        return is_full
 
     def is_alive(self) -> bool:
         """False once rows were due and nothing was confirmed for three minutes."""
         now, since = monotonic(), self._unconfirmed_since
         is_trying = now - self._tried_at < _STALL_SECONDS  # else the rows are gone, and nothing is known to be stuck
         return since is None or not is_trying or now - since < _STUCK_SECONDS
+
+    def _put_off(self, connection: Connection, rows: Sequence[OutboxRow], answers: Sequence[Confirmation]) -> None:
+        """What was not confirmed comes later: refused rows ever later, unanswered ones in a moment or at once."""
+        for kind in (Confirmation.RETURNED, Confirmation.NACKED):
+            if refused := _ids(rows, answers, kind):
+                refuse_rows(connection, refused, f"The broker answered: {kind}.")
+        unknown = _ids(rows, answers, Confirmation.UNKNOWN)
+        if unknown and self._publisher.state is ConnectionState.READY:
+            # The connection lives, so that one queue must be stuck: its rows make way for those of the others.
+            postpone_rows(connection, unknown, _POSTPONE_SECONDS)
 
     def _watch_for_stall(self) -> None:
         """A connection that says READY and confirms nothing for a minute is replaced."""
@@ -89,7 +106,8 @@ class Relay:
             self._reconnected_at = now
             self._publisher.reconnect("nothing was confirmed for a minute")
 
-    def _report(self, answers: Counter[Confirmation]) -> None:
+    def _report(self, answers: Mapping[Confirmation, int]) -> None:
+        answers = {kind: count for kind, count in answers.items() if count}
         for kind, count in answers.items():
             metrics.outbox_publish.labels(kind).inc(count)
         if len(answers) > 1 or (answers and Confirmation.CONFIRMED not in answers):
@@ -98,12 +116,16 @@ class Relay:
             log.debug("relay.published", count=answers[Confirmation.CONFIRMED])
 
 
+def _ids(rows: Sequence[OutboxRow], answers: Sequence[Confirmation], kind: Confirmation) -> list[int]:
+    return [row.id for row, answer in zip(rows, answers, strict=True) if answer is kind]
+
+
 def _message(row: OutboxRow) -> Message:
     return Message(
-        routing_key=row.hint.channel,
-        message_id=str(row.hint.delivery_id),
-        correlation_id=str(row.hint.request_id),
+        routing_key=row.channel,
+        message_id=row.delivery_id,
+        correlation_id=row.request_id,
         type=HINT_TYPE,
-        body=encode(row.hint),
+        body=body_of(row.delivery_id, row.request_id, row.channel, row.series, row.attempt),
         timestamp=row.created_at,
     )

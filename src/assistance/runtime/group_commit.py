@@ -23,14 +23,22 @@ Work = Callable[[Sequence[Item], Deadline], Sequence[Result]]
 
 
 class GroupCommit(Generic[Item, Result]):
-    """Does the work of callers together: `most` items at once, `lanes` groups at the same time. Thread-safe."""
+    """Does the work of callers together: `most` items at once, `lanes` groups at the same time. Thread-safe.
 
-    def __init__(self, work: Work[Item, Result], *, most: int, lanes: int) -> None:
+    With `gather_seconds` a group waits, that long at most, until it is as large as the larger of the two before it:
+    callers that come back as soon as they are answered would else fall into many small groups. Whoever comes after
+    callers that were alone waits for nobody.
+    """
+
+    def __init__(self, work: Work[Item, Result], *, most: int, lanes: int, gather_seconds: float = 0.0) -> None:
         self._work = work
         self._most = most
         self._free_lanes = lanes
+        self._gather_seconds = gather_seconds
+        self._sizes = (1, 1)  # of the last two groups
         self._waiting: deque[_Ticket[Item, Result]] = deque()
         self._lock = threading.Lock()
+        self._came = threading.Condition(self._lock)
 
     def submit(self, item: Item, deadline: Deadline) -> Result:
         """What became of the item.
@@ -53,6 +61,7 @@ class GroupCommit(Generic[Item, Result]):
                 ticket.leads = True
             else:
                 self._waiting.append(ticket)
+                self._came.notify_all()
             return ticket.leads
 
     def _leave_if_too_late(self, ticket: _Ticket[Item, Result]) -> None:
@@ -82,7 +91,12 @@ class GroupCommit(Generic[Item, Result]):
 
     def _take_waiting(self) -> list[_Ticket[Item, Result]]:
         with self._lock:
-            return [self._waiting.popleft() for _ in range(min(self._most - 1, len(self._waiting)))]
+            if self._gather_seconds:
+                expected = min(max(self._sizes), self._most) - 1
+                self._came.wait_for(lambda: len(self._waiting) >= expected, self._gather_seconds)
+            taken = [self._waiting.popleft() for _ in range(min(self._most - 1, len(self._waiting)))]
+            self._sizes = (self._sizes[1], len(taken) + 1)
+            return taken
 
     def _hand_on(self) -> None:
         with self._lock:

@@ -27,9 +27,9 @@ class Mail:
 class Says:
     """Answers instead of the usual ones, by stage.
 
-    Stages: `greeting`, `ehlo`, `starttls`, `auth`, `mail`, `rcpt`, `data` (before the text) and `message` (after the
-    dot). An address as key answers for that recipient alone. An empty answer closes the connection at that stage;
-    an empty `text` does so while the text is expected.
+    Stages: `greeting`, `ehlo`, `starttls`, `auth`, `reset`, `mail`, `rcpt`, `data` (before the text) and `message`
+    (after the dot). An address as key answers for that recipient alone. An empty answer closes the connection at that
+    stage; an empty `text` does so while the text is expected.
     """
 
     answers: Mapping[str, str] = field(default_factory=dict)
@@ -41,6 +41,7 @@ _USUAL = {
     "rcpt": "250 ok",
     "data": "354 go on",
     "message": "250 taken",
+    "reset": "250 ok",
     "starttls": "220 go on",
 }
 _END = b"\r\n.\r\n"
@@ -59,6 +60,7 @@ class FakeSmtp(TcpServer):
         self._tls = tls
         self._implicit_tls = implicit_tls
         self.login = login
+        self.keeps = False  #: take several messages on one connection; else RSET is refused
 
     @property
     def url(self) -> str:
@@ -135,6 +137,8 @@ class _Session:
         if verb == "MAIL":
             self._sender, self._to = _address(command), []
             return self._reply("mail")
+        if verb == "RSET" and self._server.keeps:
+            return self._reply("reset")
         if verb == "RCPT":
             return self._recipient(_address(command))
         if verb == "DATA":

@@ -40,19 +40,18 @@ class Confirms:
     def __init__(self) -> None:
         self._last_tag = 0
         self._pending: dict[int, tuple[Batch, int]] = {}
-        self._tags_of: dict[str, list[int]] = {}
         self._returned: set[int] = set()
 
     def sent(self, batch: Batch, index: int) -> None:
         """Note the next message, right after it was handed to the channel: the broker counts in the same order."""
         self._last_tag += 1
         self._pending[self._last_tag] = (batch, index)
-        self._tags_of.setdefault(batch.messages[index].message_id, []).append(self._last_tag)
 
     def returned(self, message_id: str) -> None:
         """Note that a message came back; its confirm is still to come and will not count."""
-        for tag in self._tags_of.get(message_id, ()):
-            if tag not in self._returned:
+        # Returns are rare, and the oldest come first: looking for one costs less than remembering the id of each.
+        for tag, (batch, index) in self._pending.items():
+            if batch.messages[index].message_id == message_id and tag not in self._returned:
                 self._returned.add(tag)
                 return
 
@@ -63,13 +62,6 @@ class Confirms:
             if (entry := self._pending.pop(each, None)) is None:
                 continue
             batch, index = entry
-            self._forget(batch.messages[index].message_id, each)
             came_back = each in self._returned
             self._returned.discard(each)
             batch.settle(index, Confirmation.RETURNED if came_back else confirmation)
-
-    def _forget(self, message_id: str, tag: int) -> None:
-        tags = self._tags_of[message_id]
-        tags.remove(tag)
-        if not tags:
-            del self._tags_of[message_id]

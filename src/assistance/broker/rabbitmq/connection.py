@@ -9,16 +9,17 @@ import contextlib
 import itertools
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import structlog
-from pika import SelectConnection
 from pika.adapters.select_connection import IOLoop
 from pika.exceptions import ChannelClosedByBroker, StreamLostError
 
 from assistance.broker.contract import ConnectionState
 from assistance.broker.rabbitmq.address import Address
 from assistance.broker.rabbitmq.declare import declare
+from assistance.broker.rabbitmq.together import GatheringConnection
 from assistance.broker.topology import Topology
 from assistance.runtime.clock import Backoff, monotonic
 
@@ -113,6 +114,11 @@ class BrokerConnection:
 
         self._amqp.channel(on_open_callback=opened)
 
+    def gathering(self) -> AbstractContextManager[None]:
+        """Within this block, what is published goes out in one piece at its end."""
+        gathering: AbstractContextManager[None] = self._amqp.gathering()
+        return gathering
+
     def become_ready(self) -> None:
         """The owner has set up what it needs."""
         if self._phase is not ConnectionState.TOPOLOGY:
@@ -172,7 +178,7 @@ class BrokerConnection:
 
     def _connect_and_serve(self) -> None:
         try:
-            self._amqp = SelectConnection(
+            self._amqp = GatheringConnection(
                 self._address.parameters(self._name),
                 on_open_callback=self._on_open,
                 on_open_error_callback=self._on_end,

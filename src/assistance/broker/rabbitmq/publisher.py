@@ -97,18 +97,22 @@ class RabbitPublisher:
         channel = self._amqp_channel
         if batch is not self._batch or channel is None or not channel.is_open:
             return  # given up meanwhile, or about to be by `on_lost`
-        for index in range(start, min(start + _PORTION, len(batch.messages))):
-            message = batch.messages[index]
-            try:
-                channel.basic_publish(EXCHANGE, message.routing_key, message.body, _properties(message), mandatory=True)
-            except Exception:
-                # AMQP cannot express it (a header of a strange type). Nothing was sent; the others are not held up.
-                log.exception("broker.unpublishable", message_id=message.message_id)
-                batch.settle(index, Confirmation.NACKED)
-            else:
-                self._confirms.sent(batch, index)
+        with self._connection.gathering():
+            for index in range(start, min(start + _PORTION, len(batch.messages))):
+                self._send_one(channel, batch, index)
         if start + _PORTION < len(batch.messages):
             self._connection.post(partial(self._send, batch, start + _PORTION))
+
+    def _send_one(self, channel: Any, batch: Batch, index: int) -> None:
+        message = batch.messages[index]
+        try:
+            channel.basic_publish(EXCHANGE, message.routing_key, message.body, _properties(message), mandatory=True)
+        except Exception:
+            # AMQP cannot express it (a header of a strange type). Nothing was sent; the others are not held up.
+            log.exception("broker.unpublishable", message_id=message.message_id)
+            batch.settle(index, Confirmation.NACKED)
+        else:
+            self._confirms.sent(batch, index)
 
     def _on_return(self, _channel: Any, _method: Any, properties: Any, _body: bytes) -> None:
         self._confirms.returned(properties.message_id)
@@ -129,5 +133,5 @@ def _properties(message: Message) -> BasicProperties:
         content_type="application/json",
         delivery_mode=DeliveryMode.Persistent,
         timestamp=int(message.timestamp.timestamp()),
-        headers=dict(message.headers),
+        headers=dict(message.headers) or None,
     )

@@ -1,0 +1,88 @@
+"""What the threads of one channel want of the database at the same moment, done in one transaction.
+
+A transaction costs a consumer more than anything else it does. Whoever comes while one is under way waits for the next
+one, with all others who came; a thread that is alone waits for nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from assistance.deliveries.claim_many import claim_many
+from assistance.deliveries.lease import Lease, ToSend
+from assistance.deliveries.settle import Settlement
+from assistance.deliveries.transition import Concluded
+from assistance.deliveries.transition_many import Arrival, arrival_of, conclude_many
+from assistance.domain.errors import DatabaseUnavailable
+from assistance.domain.hint import Hint
+from assistance.domain.outcome import Outcome
+from assistance.runtime.clock import Deadline, monotonic
+from assistance.runtime.group_commit import GroupCommit
+from assistance.storage.database import Database
+
+#: How long a shared transaction may be in the making; then each of its threads tries alone.
+_SECONDS = 5.0
+_MOST = 32
+#: A message takes about as long to a provider that answers at once.
+_GATHER_SECONDS = 0.005
+
+
+class SharedTransactions:
+    """First tries begin here and messages that arrived are written down, unless something is particular about them."""
+
+    def __init__(
+        self, database: Database, channel: str, *, worker: str, lease_seconds: float, check_after: float
+    ) -> None:
+        self._database = database
+        self._channel = channel
+        self._worker = worker
+        self._lease_seconds = lease_seconds
+        self._check_after = check_after
+        self._group = GroupCommit[Hint | Arrival, ToSend | Concluded | None](
+            self._run, most=_MOST, lanes=1, gather_seconds=_GATHER_SECONDS
+        )
+
+    def claim(self, hint: Hint) -> ToSend | None:
+        """Take a delivery for its first try; none when `claim` has to look."""
+        taken = self._submit(hint) if hint.attempt == 1 else None
+        return taken if isinstance(taken, ToSend) else None
+
+    def conclude(self, lease: Lease, settlement: Settlement, outcome: Outcome | None) -> Concluded | None:
+        """Write down that a message arrived; none when `conclude` has to do it."""
+        arrival = arrival_of(lease, settlement, outcome)
+        concluded = self._submit(arrival) if arrival is not None else None
+        return concluded if isinstance(concluded, Concluded) else None
+
+    def _submit(self, item: Hint | Arrival) -> ToSend | Concluded | None:
+        try:
+            return self._group.submit(item, Deadline.after(_SECONDS))
+        except (DatabaseUnavailable, SQLAlchemyError):
+            return None  # whatever stood in the way may concern only one of them, and then the others go on
+
+    def _run(self, items: Sequence[Hint | Arrival], deadline: Deadline) -> Sequence[ToSend | Concluded | None]:
+        return self._database.run(lambda connection: self._store(connection, items), deadline)
+
+    def _store(self, connection: Connection, items: Sequence[Hint | Arrival]) -> list[ToSend | Concluded | None]:
+        begun = monotonic()  # before the transaction, whose beginning is that of the leases
+        arrivals = [item for item in items if isinstance(item, Arrival)]
+        hints = [item for item in items if isinstance(item, Hint)]
+        # Requests are locked here, so this comes first; the claims wait for no lock.
+        concluded = iter(
+            conclude_many(connection, arrivals, actor=self._worker, check_after=self._check_after) if arrivals else ()
+        )
+        taken = iter(
+            claim_many(
+                connection,
+                hints,
+                self._channel,
+                worker=self._worker,
+                lease_seconds=self._lease_seconds,
+                begun=begun,
+            )
+            if hints
+            else ()
+        )
+        return [next(concluded) if isinstance(item, Arrival) else next(taken) for item in items]
