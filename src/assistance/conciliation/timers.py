@@ -20,6 +20,9 @@ log = structlog.get_logger()
 _LIMIT = 25
 
 
+_IS_DUE = select(select(timers).where(timers.c.due_at <= func.now()).exists())
+
+
 class Timers:
     """Fires what is due. Any number may run at once, in any process; a timer fires once."""
 
@@ -29,7 +32,10 @@ class Timers:
         self._check_after = check_after_seconds
 
     def one_pass(self) -> bool:
-        """Work on one batch, in one transaction; true when there may be more."""
+        """Work on one batch, in one transaction; true when there may be more. While nothing is due, it only looks."""
+        with self._database.look() as connection:
+            if not connection.scalar(_IS_DUE):
+                return False
         found, fired = self._database.run(self._fire)
         if fired:
             log.info("conciliation.timers_fired", requests=fired)

@@ -119,11 +119,23 @@ class Watch:
             if each.gate.mode is Mode.OUT:
                 self._consume(name, Mode.OUT)
         began, in_time = monotonic(), Deadline.after(_DATABASE_SECONDS)
-        seen = self._database.run(lambda connection: self._exchange(connection, news, began), in_time)
+        seen = None if any(news.values()) else self._look(in_time)
+        if seen is None:
+            seen = self._database.run(lambda connection: self._exchange(connection, news, began), in_time)
         for name, found in seen.items():
             self._follow(name, found, news[name])
         self._next_look = min([_LOOK_SECONDS, *(self._seconds_to_act(name, found) for name, found in seen.items())])
         return False
+
+    def _look(self, deadline: Deadline) -> dict[str, _Seen] | None:
+        """What there is to see, in one statement; none when there is something to do about it."""
+        with self._database.look(deadline) as connection:
+            states = states_of(connection, self._watched)
+        if any(_asks_for_action(state) for state in states.values()):
+            return None
+        return {
+            name: _Seen(state=state, probe=None, opened=False, pause_to_check=None) for name, state in states.items()
+        }
 
     def _exchange(self, connection: Connection, news: Mapping[str, News | None], began: float) -> dict[str, _Seen]:
         opened = {name for name, item in sorted(news.items()) if item and self._tell(connection, name, item)}
@@ -151,9 +163,9 @@ class Watch:
     def _try_to_probe(
         self, connection: Connection, name: str, state: ChannelState, began: float
     ) -> tuple[ChannelState, _Probe | None]:
-        probe_at, lasts = state.breaker.probe_at, self._watched[name].probe_lasts
-        if state.paused_at is not None or probe_at is None or state.now < probe_at:
+        if not _may_be_probed(state):
             return state, None
+        lasts = self._watched[name].probe_lasts
         probe = change_breaker(connection, name, lambda breaker, now: breaker.probed(now, lasts))
         if probe is None:
             return state, None
@@ -213,6 +225,15 @@ class Watch:
             log.warning("consumer.check_not_recorded", channel=name, reason=str(error))
         except Exception:
             log.exception("consumer.channel_raised", channel=name)
+
+
+def _asks_for_action(state: ChannelState) -> bool:
+    return _may_be_probed(state) or state.pause_cause is PauseCause.CONFIGURATION
+
+
+def _may_be_probed(state: ChannelState) -> bool:
+    probe_at = state.breaker.probe_at
+    return state.paused_at is None and probe_at is not None and state.now >= probe_at
 
 
 def _mode(state: ChannelState, probe: _Probe) -> tuple[Mode, BreakerState]:

@@ -76,9 +76,7 @@ def _refused() -> Update:
 
 # Built once: a relay with a backlog runs them many times a second.
 _DUE = _due()
-_LATER = select(seconds(func.min(outbox.c.available_at) - func.now())).where(
-    outbox.c.available_at > func.now(), _IS_OURS
-)
+_NEXT = select(seconds(func.min(outbox.c.available_at) - func.now())).where(_IS_OURS)
 _DELETE = delete(outbox).where(_IS_CHOSEN)
 _REFUSED = _refused()
 
@@ -90,8 +88,8 @@ def claim(connection: Connection, channels: Collection[str], limit: int) -> list
 
 
 def seconds_to_next(connection: Connection, channels: Collection[str]) -> float | None:
-    """How soon a row of these channels becomes due that is not due yet; none when there is no such row."""
-    return connection.scalar(_LATER, {"channels": list(channels)})
+    """How soon the next row of these channels becomes due, not above 0 when one is; none when there is no row."""
+    return connection.scalar(_NEXT, {"channels": list(channels)})
 
 
 def delete_rows(connection: Connection, ids: Sequence[int]) -> None:

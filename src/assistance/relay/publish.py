@@ -39,8 +39,9 @@ class Relay:
         self._publisher = publisher
         self._channels = tuple(channels)
         self._batch = _BATCH
+        self._is_behind = False  # the last pass was full, so that more is due for certain
         self._unconfirmed_since: float | None = None  # rows are due since then, and none was confirmed
-        #: How soon after the last pass another row becomes due: what has a slot goes out at it, not at the next poll.
+        #: How soon after the last pass to look again: what has a slot goes out at it, not at the next poll.
         self.next_due_seconds: float | None = None
         self._tried_at = self._reconnected_at = float("-inf")
 
@@ -53,6 +54,8 @@ class Relay:
         metrics.relay_ready.set(state is ConnectionState.READY)
         if state is not ConnectionState.READY:
             raise BrokerUnavailable(f"The broker connection is {state}.")
+        if not self._is_behind and not self._is_due():
+            return False
         began = monotonic()
         with self._database.transaction(Deadline.after(_PASS_SECONDS)) as connection:
             rows = claim(connection, self._channels, self._batch)
@@ -67,11 +70,12 @@ class Relay:
                 fault_point("relay.before_commit")
             if not all_confirmed:
                 self._put_off(connection, rows, answers)
-            is_full = len(rows) == self._batch
-            if not (is_full and all_confirmed):  # else the next pass follows at once
-                self.next_due_seconds = seconds_to_next(connection, self._channels)
+        is_full = len(rows) == self._batch
+        self._is_behind = is_full and all_confirmed
+        # Rows that another relay holds are due and cannot be had: nothing but the next poll is soon enough for them.
+        self.next_due_seconds = 0.0 if rows else None
         self._report(counts)
-        is_quick = is_full and all_confirmed and monotonic() - began < _QUICK_SECONDS
+        is_quick = self._is_behind and monotonic() - began < _QUICK_SECONDS
         self._batch = min(self._batch * 2, max(_BATCH, _MOST)) if is_quick else _BATCH
         if counts[Confirmation.CONFIRMED]:
             fault_point("relay.after_commit")
@@ -86,6 +90,12 @@ class Relay:
         now, since = monotonic(), self._unconfirmed_since
         is_trying = now - self._tried_at < _STALL_SECONDS  # else the rows are gone, and nothing is known to be stuck
         return since is None or not is_trying or now - since < _STUCK_SECONDS
+
+    def _is_due(self) -> bool:
+        """Whether anything is to be published; one statement, which is all that an idle relay costs."""
+        with self._database.look(Deadline.after(_PASS_SECONDS)) as connection:
+            self.next_due_seconds = seconds_to_next(connection, self._channels)
+        return self.next_due_seconds is not None and self.next_due_seconds <= 0
 
     def _put_off(self, connection: Connection, rows: Sequence[OutboxRow], answers: Sequence[Confirmation]) -> None:
         """What was not confirmed comes later: refused rows ever later, unanswered ones in a moment or at once."""

@@ -75,6 +75,17 @@ class Database:
                 transaction.commit()
 
     @contextlib.contextmanager
+    def look(self, deadline: Deadline | None = None) -> Iterator[Connection]:
+        """A connection to read on, where each statement is a transaction and takes one exchange with the server.
+
+        Raises `DatabaseUnavailable`.
+        """
+        deadline = deadline or Deadline.after(self._deadline_seconds)
+        with translated(lambda: False), self._connection() as connection:
+            with watchdog.at(deadline, _cut(connection)):
+                yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    @contextlib.contextmanager
     def _connection(self) -> Iterator[Connection]:
         if self._is_closed:
             raise DatabaseUnavailable("This process has closed its database.")
