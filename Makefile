@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 WORKERS ?= 3
+PYTHON312 ?= python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos simulate check migrate format lock clean
+.PHONY: help run test chaos simulate bench bench-scale check migrate format lock clean
 
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/run ## Start everything on this machine: API, workers, database, sandbox
 	@exec $(BIN)/assistance up
@@ -27,6 +28,14 @@ chaos: $(VENV)/dev ## Kill everything under load and check every promise (ROUNDS
 simulate: $(VENV)/dev ## Play the flow in memory with every fault, many times (RUNS, SEED, JOBS, REPORT)
 	@$(BIN)/python -m tests.simulation $(if $(RUNS),--runs $(RUNS)) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(JOBS),--jobs $(JOBS)) $(if $(REPORT),--report $(REPORT))
+
+bench: $(VENV)/dev $(VENV)-bench/ready $(VENV)-bench-pgrelay/ready ## Measure beside the limit and others; writes docs/performance.md, in 20 minutes (ROUNDS, SECONDS)
+	@$(BIN)/python -m tests.servers.fetch
+	@$(BIN)/python -m bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS))
+
+bench-scale: $(VENV)/dev ## The same with long histories and backlogs, more channels and processes, in an hour
+	@$(BIN)/python -m tests.servers.fetch
+	@$(BIN)/python -m bench.scale $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS))
 
 check: $(VENV)/dev ## Format, lint, types, import contracts, compose file
 	$(BIN)/ruff format --check .
@@ -47,9 +56,13 @@ lock: $(VENV)/dev ## Lock the dependencies anew (needs uv)
 	  --extra embedded --group build --output-file requirements/run.txt
 	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml \
 	  --extra embedded --extra sentry --group build --group test --group lint --output-file requirements/dev.txt
+	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml \
+	  --group bench --constraint requirements/run.txt --output-file requirements/bench-peers.txt
+	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.12 \
+	  --group bench-pgrelay --output-file requirements/bench-pgrelay.txt
 
 clean: ## Remove the environment and every cache; data in .assistance stays
-	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-bench-pgrelay .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(VENV)/run: requirements/run.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -64,3 +77,14 @@ $(VENV)/dev: requirements/dev.txt pyproject.toml
 	@$(PIP) install --require-hashes -r requirements/dev.txt
 	@$(PIP) install --no-build-isolation --no-deps --editable .
 	@touch $@
+
+$(VENV)-bench/ready: requirements/bench-peers.txt
+	@echo "Installing what is compared (once) …"
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r $<
+	@touch $@
+
+$(VENV)-bench-pgrelay/ready: requirements/bench-pgrelay.txt
+	@if $(PYTHON312) -c '' 2>/dev/null; then \
+	  $(PYTHON312) -m venv $(@D) && \
+	  $(@D)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r $< && touch $@; fi
