@@ -44,7 +44,7 @@ def main(
     parser.add_argument("--seconds", type=float, default=4.0, help="how long each time (%(default)s)")
     chosen = parser.parse_args()
     report = _run(rows, find_peers, command, chosen.rounds, chosen.seconds)
-    Console().print(chapter(report), markup=False, highlight=False)
+    Console(soft_wrap=True).print(chapter(report), markup=False, highlight=False)
     report.write(data)
     write_page()
     sys.exit(1 if report.is_void else 0)
