@@ -17,9 +17,9 @@ from assistance.consumer import shared
 from assistance.consumer.shared import SharedTransactions
 from assistance.deliveries.claim_many import claim_many
 from assistance.deliveries.lease import Lease, ToSend
-from assistance.deliveries.settle import Deliver, Problem, TryAgain
+from assistance.deliveries.settle import Deliver, Problem, Standing, TryAgain, settle_send
 from assistance.deliveries.transition import Concluded
-from assistance.deliveries.transition_many import Arrival, arrival_of, conclude_many
+from assistance.deliveries.transition_many import Arrival, Ending, Retry, conclude_many, ending_of
 from assistance.domain.hint import Hint
 from assistance.domain.outcome import Delivered, Rejected, RejectionReason, RetryLater
 from assistance.domain.request import RequestStatus
@@ -45,10 +45,14 @@ def taken(world: World, request: UUID, channel: str = "people") -> Lease:
 
 
 def end_all(world: World, leases: Sequence[Lease], answer: Delivered = RECEIPT) -> list[Concluded]:
+    concluded = write_all(world, [Arrival(lease, answer) for lease in leases])
+    assert None not in concluded
+    return concluded  # type: ignore[return-value]
+
+
+def write_all(world: World, endings: Sequence[Ending]) -> list[Concluded | None]:
     return world.database.run(
-        lambda connection: conclude_many(
-            connection, [Arrival(lease, answer) for lease in leases], actor="tester", check_after=CHECK_AFTER
-        )
+        lambda connection: conclude_many(connection, endings, actor="tester", check_after=CHECK_AFTER)
     )
 
 
@@ -62,6 +66,14 @@ def traces(world: World, request: UUID) -> list[dict[str, Any]]:
         dict(row._mapping)
         for row in world.rows(
             "SELECT a.* FROM attempts a JOIN deliveries d ON d.id = a.delivery_id WHERE d.request_id = :id", id=request
+        )
+    ]
+    found += [
+        dict(row._mapping)
+        for row in world.rows(
+            "SELECT series, attempt, channel, refusals, round(extract(epoch FROM available_at - now())) AS due_in"
+            " FROM outbox WHERE request_id = :id ORDER BY attempt",
+            id=request,
         )
     ]
     return [
@@ -157,6 +169,45 @@ def test_the_request_goes_on_as_alone(world: World, said: dict[str, Any]) -> Non
     assert _without_payloads(rows[0]) == _without_payloads(rows[1])
 
 
+BUSY, SLOW_DOWN = (
+    RetryLater(code="busy", detail="Busy."),
+    RetryLater(code="wait", detail="Wait.", retry_after_seconds=9),
+)
+
+
+@pytest.mark.parametrize("answer", [BUSY, SLOW_DOWN], ids=["busy", "asked to wait"])
+def test_what_is_to_be_sent_again_is_written_down_as_alone(world: World, answer: RetryLater) -> None:
+    alone, together, arrives = (world.submit().id for _ in range(3))
+    ended = world.end(taken(world, alone), answer)
+    lease = taken(world, together)
+    standing = Standing(spent=lease.spent, looks=0, elapsed_seconds=0.0)
+    settlement = settle_send(answer, standing, world.policy, 0.5)
+    ending, arrival = ending_of(lease, settlement, answer), Arrival(taken(world, arrives), RECEIPT)
+    assert isinstance(ending, Retry)
+    assert write_all(world, [ending, arrival]) == [
+        ended,
+        Concluded(kept=True, request_status=RequestStatus.DELIVERED),
+    ]
+    assert traces(world, together) == traces(world, alone)
+    delivery = world.delivery(together)
+    assert (delivery.check_at - delivery.next_attempt_at).total_seconds() == CHECK_AFTER
+    # Its hint was not published yet when the next try was written down: a second time changes nothing but its due time.
+    assert write_all(world, [ending]) == [Concluded(kept=False)]
+    assert traces(world, together) == traces(world, alone)
+
+
+def test_a_retry_of_a_request_that_was_called_off_is_left_to_who_cancels_it(world: World) -> None:
+    request = world.submit().id
+    lease = taken(world, request)
+    world.execute("UPDATE requests SET called_off = 'cancelled' WHERE id = :id", id=request)
+    problem = Problem(kind="retry_later", code="busy", detail="Busy.")
+    before = traces(world, request)
+    again = TryAgain(delay_seconds=1, refund=False, problem=problem)
+    assert write_all(world, [Retry(lease, again, BUSY)]) == [None]
+    assert traces(world, request) == before
+    assert world.write(lease, again, BUSY).cancelled
+
+
 def _without_payloads(rows: tuple[list[dict[str, Any]], Any, Any]) -> Any:
     return [{**row, "payload": bool(row.get("payload"))} for row in rows[0]], *rows[1:]
 
@@ -206,16 +257,20 @@ def test_a_group_waits_for_no_delivery_that_somebody_holds(world: World) -> None
     assert (first, isinstance(second, ToSend)) == (None, True)
 
 
-def test_only_plain_arrivals_are_written_down_in_a_group(worlds: Callable[..., World]) -> None:
+def test_only_plain_ends_are_written_down_in_a_group(worlds: Callable[..., World]) -> None:
     world = worlds({"steps": Route(to=("people",), fallback=(Step(to=("later",), after_seconds=3600.0),))})
     lease = taken(world, world.submit("steps").id)
     problem = Problem(kind="retry_later", code="busy", detail="Busy.")
-    assert arrival_of(lease, Deliver(receipt={}), RECEIPT) is None  # its other steps are to be called off
+    assert ending_of(lease, Deliver(receipt={}), RECEIPT) is None  # its other steps are to be called off
     plain = replace(lease, in_steps=False)
-    assert arrival_of(plain, Deliver(receipt={}), RECEIPT) == Arrival(plain, RECEIPT)
-    assert arrival_of(plain, TryAgain(delay_seconds=1, refund=False, problem=problem), None) is None
-    assert arrival_of(plain, Deliver(receipt={}), None) is None  # found by a look-up
-    assert arrival_of(replace(plain, notifies=False, calls_back=True), Deliver(receipt={}), RECEIPT) is None
+    assert ending_of(plain, Deliver(receipt={}), RECEIPT) == Arrival(plain, RECEIPT)
+    again = TryAgain(delay_seconds=1, refund=False, problem=problem)
+    assert ending_of(plain, again, BUSY) == Retry(plain, again, BUSY)
+    assert ending_of(lease, again, BUSY) is None
+    assert ending_of(plain, replace(again, pause_channel=True), BUSY) is None
+    assert ending_of(plain, again, None) is None  # after a look-up
+    assert ending_of(plain, Deliver(receipt={}), None) is None  # found by a look-up
+    assert ending_of(replace(plain, notifies=False, calls_back=True), Deliver(receipt={}), RECEIPT) is None
 
 
 @pytest.fixture
@@ -237,10 +292,10 @@ def test_one_that_cannot_be_stored_fails_no_neighbour(
     """Every group that holds the second request fails, as it would for a value that the database refuses."""
     requests = [world.submit().id for _ in range(8)]
 
-    def refuse(connection: Connection, arrivals: Sequence[Arrival], **how: Any) -> list[Concluded]:
-        if any(arrival.lease.hint.request_id == requests[1] for arrival in arrivals):
+    def refuse(connection: Connection, endings: Sequence[Ending], **how: Any) -> list[Concluded | None]:
+        if any(ending.lease.hint.request_id == requests[1] for ending in endings):
             raise DataError("a statement", {}, ValueError("refused"))
-        return conclude_many(connection, arrivals, **how)
+        return conclude_many(connection, endings, **how)
 
     monkeypatch.setattr(shared, "conclude_many", refuse)
     channel = ScriptedChannel()

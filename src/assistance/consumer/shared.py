@@ -15,7 +15,7 @@ from assistance.deliveries.claim_many import claim_many
 from assistance.deliveries.lease import Lease, ToSend
 from assistance.deliveries.settle import Settlement
 from assistance.deliveries.transition import Concluded
-from assistance.deliveries.transition_many import Arrival, arrival_of, conclude_many
+from assistance.deliveries.transition_many import Arrival, Ending, Retry, conclude_many, ending_of
 from assistance.domain.errors import DatabaseUnavailable
 from assistance.domain.hint import Hint
 from assistance.domain.outcome import Outcome
@@ -31,7 +31,7 @@ _GATHER_SECONDS = 0.005
 
 
 class SharedTransactions:
-    """First tries begin here and messages that arrived are written down, unless something is particular about them."""
+    """First tries begin here, and how tries ended is written down, unless something is particular about them."""
 
     def __init__(
         self, database: Database, channel: str, *, worker: str, lease_seconds: float, check_after: float
@@ -41,7 +41,7 @@ class SharedTransactions:
         self._worker = worker
         self._lease_seconds = lease_seconds
         self._check_after = check_after
-        self._group = GroupCommit[Hint | Arrival, ToSend | Concluded | None](
+        self._group = GroupCommit[Hint | Ending, ToSend | Concluded | None](
             self._run, most=_MOST, lanes=1, gather_seconds=_GATHER_SECONDS
         )
 
@@ -51,27 +51,27 @@ class SharedTransactions:
         return taken if isinstance(taken, ToSend) else None
 
     def conclude(self, lease: Lease, settlement: Settlement, outcome: Outcome | None) -> Concluded | None:
-        """Write down that a message arrived; none when `conclude` has to do it."""
-        arrival = arrival_of(lease, settlement, outcome)
-        concluded = self._submit(arrival) if arrival is not None else None
+        """Write down how a try ended; none when `conclude` has to do it."""
+        ending = ending_of(lease, settlement, outcome)
+        concluded = self._submit(ending) if ending is not None else None
         return concluded if isinstance(concluded, Concluded) else None
 
-    def _submit(self, item: Hint | Arrival) -> ToSend | Concluded | None:
+    def _submit(self, item: Hint | Ending) -> ToSend | Concluded | None:
         try:
             return self._group.submit(item, Deadline.after(_SECONDS))
         except (DatabaseUnavailable, SQLAlchemyError):
             return None  # whatever stood in the way may concern only one of them, and then the others go on
 
-    def _run(self, items: Sequence[Hint | Arrival], deadline: Deadline) -> Sequence[ToSend | Concluded | None]:
+    def _run(self, items: Sequence[Hint | Ending], deadline: Deadline) -> Sequence[ToSend | Concluded | None]:
         return self._database.run(lambda connection: self._store(connection, items), deadline)
 
-    def _store(self, connection: Connection, items: Sequence[Hint | Arrival]) -> list[ToSend | Concluded | None]:
+    def _store(self, connection: Connection, items: Sequence[Hint | Ending]) -> list[ToSend | Concluded | None]:
         begun = monotonic()  # before the transaction, whose beginning is that of the leases
-        arrivals = [item for item in items if isinstance(item, Arrival)]
+        endings = [item for item in items if isinstance(item, Arrival | Retry)]
         hints = [item for item in items if isinstance(item, Hint)]
         # Requests are locked here, so this comes first; the claims wait for no lock.
         concluded = iter(
-            conclude_many(connection, arrivals, actor=self._worker, check_after=self._check_after) if arrivals else ()
+            conclude_many(connection, endings, actor=self._worker, check_after=self._check_after) if endings else ()
         )
         taken = iter(
             claim_many(
@@ -85,4 +85,4 @@ class SharedTransactions:
             if hints
             else ()
         )
-        return [next(concluded) if isinstance(item, Arrival) else next(taken) for item in items]
+        return [next(taken) if isinstance(item, Hint) else next(concluded) for item in items]

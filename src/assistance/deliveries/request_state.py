@@ -33,7 +33,9 @@ _EVENT_OF = {
 
 
 _THESE = requests.c.id == func.any(bindparam("ids", type_=ARRAY(requests.c.id.type)))
-_LOCK_REQUESTS = select(requests.c.id).where(_THESE).order_by(requests.c.id).with_for_update(key_share=True)
+_LOCK_REQUESTS = (
+    select(requests.c.id, requests.c.called_off).where(_THESE).order_by(requests.c.id).with_for_update(key_share=True)
+)
 _THIS = bindparam("request_id", type_=requests.c.id.type)
 _LOCK_REQUEST = (
     select(requests.c.status, requests.c.called_off).where(requests.c.id == _THIS).with_for_update(key_share=True)
@@ -72,9 +74,13 @@ def lock_request(connection: Connection, request_id: UUID) -> Row[Any, Any] | No
     return connection.execute(_LOCK_REQUEST, {"request_id": request_id}).one_or_none()
 
 
-def lock_requests(connection: Connection, request_ids: Collection[UUID]) -> None:
-    """Take the locks of several requests, in one order for all who do so; in a statement of their own, as ever."""
-    connection.execute(_LOCK_REQUESTS, {"ids": list(request_ids)})
+def lock_requests(connection: Connection, request_ids: Collection[UUID]) -> set[UUID]:
+    """Take the locks of several requests, in one order for all who do so; in a statement of their own, as ever.
+
+    Those of them that were called off.
+    """
+    rows = connection.execute(_LOCK_REQUESTS, {"ids": list(request_ids)}).all()
+    return {row.id for row in rows if row.called_off is not None}
 
 
 def refresh_request(connection: Connection, request_id: UUID, actor: str, *, check_after: float) -> RequestStatus:
