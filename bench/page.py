@@ -22,7 +22,8 @@ Everything runs on one machine, and shares it: the service, PostgreSQL (`fsync` 
 The cases of a row are measured in turn, round after round; each figure is a median, with its range over the rounds.
 "CPU" is seconds of processor time per 1,000 requests, "MiB" the peak memory of the largest process. A case is void when
 the number of stored requests is not that of the calls that were accepted, when a message is missing, or when the ledger
-does not close afterwards. Rows with a target that is not met, or in which somebody else is faster, come first.
+does not close afterwards. Rows with a target that is not met, or in which somebody else is faster, come first;
+[why, and what would change it](capacity.md#what-the-missed-targets-wait-for).
 """
 
 
