@@ -77,6 +77,11 @@ def conclude(
     return Concluded(kept=True, request_status=status, cancelled=isinstance(settlement, Cancel))
 
 
+def before_retry() -> None:
+    """A try that is to be repeated is about to be written down with the hint of the next one."""
+    fault_point("consumer.before_retry")
+
+
 def before_commit() -> None:
     """Everything that follows from a settlement is written; the caller commits."""
     fault_point("consumer.before_settled")
@@ -88,7 +93,7 @@ def _go_on(connection: Connection, lease: Lease, settlement: Settlement) -> None
         case Cancel(problem=problem):
             cancel_follow_ups(connection, lease.hint, problem)
         case TryAgain(delay_seconds=delay):
-            fault_point("consumer.before_retry")
+            before_retry()
             append(connection, [replace(lease.hint, attempt=lease.attempt + 1)], delay_seconds=delay)
         case LookUp(delay_seconds=delay):
             append(connection, [replace(lease.hint, attempt=lease.attempt)], delay_seconds=delay)

@@ -37,10 +37,9 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from assistance.deliveries.lease import Lease
 from assistance.deliveries.request_state import lock_requests, refresh_requests
 from assistance.deliveries.settle import Deliver, Settlement, TryAgain
-from assistance.deliveries.transition import ARRIVED, Concluded, before_commit, end_if_held
+from assistance.deliveries.transition import ARRIVED, Concluded, before_commit, before_retry, end_if_held
 from assistance.domain.delivery import AttemptOutcome, DeliveryState
 from assistance.domain.outcome import Delivered, Outcome, RetryLater
-from assistance.runtime.faults import fault_point
 from assistance.storage.plain import plain_json, plain_text
 from assistance.storage.tables import attempts, deliveries, outbox
 
@@ -256,7 +255,7 @@ def _write_retries(connection: Connection, retries: Sequence[Retry], *, check_af
     """The deliveries that wait for their next try."""
     if not retries:
         return set()
-    fault_point("consumer.before_retry")
+    before_retry()
     settlements = [retry.settlement for retry in retries]
     parameters = {
         **_leases_of(retries),
