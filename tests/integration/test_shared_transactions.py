@@ -203,7 +203,7 @@ def test_a_retry_of_a_request_that_was_called_off_is_left_to_who_cancels_it(worl
     problem = Problem(kind="retry_later", code="busy", detail="Busy.")
     before = traces(world, request)
     again = TryAgain(delay_seconds=1, refund=False, problem=problem)
-    assert write_all(world, [Retry(lease, again, BUSY)]) == [None]
+    assert write_all(world, [Retry(lease, again)]) == [None]
     assert traces(world, request) == before
     assert world.write(lease, again, BUSY).cancelled
 
@@ -265,7 +265,7 @@ def test_only_plain_ends_are_written_down_in_a_group(worlds: Callable[..., World
     plain = replace(lease, in_steps=False)
     assert ending_of(plain, Deliver(receipt={}), RECEIPT) == Arrival(plain, RECEIPT)
     again = TryAgain(delay_seconds=1, refund=False, problem=problem)
-    assert ending_of(plain, again, BUSY) == Retry(plain, again, BUSY)
+    assert ending_of(plain, again, BUSY) == Retry(plain, again)
     assert ending_of(lease, again, BUSY) is None
     assert ending_of(plain, replace(again, pause_channel=True), BUSY) is None
     assert ending_of(plain, again, None) is None  # after a look-up

@@ -13,20 +13,22 @@ from assistance.domain.outcome import Delivered, Outcome, Rejected, RetryLater, 
 from assistance.storage.plain import plain_json, plain_text
 from assistance.storage.tables import attempts
 
+#: A result that comes late is written all the same: a look-up reads it before asking.
+MAY_BE_CLOSED = attempts.c.outcome.in_((AttemptOutcome.SENDING, AttemptOutcome.UNKNOWN))
 _CLOSE = (
     update(attempts)
     .where(
         attempts.c.delivery_id == bindparam("delivery"),
         attempts.c.series == bindparam("in_series"),
         attempts.c.number == bindparam("attempt"),
-        attempts.c.outcome.in_((AttemptOutcome.SENDING, AttemptOutcome.UNKNOWN)),
+        MAY_BE_CLOSED,
     )
     .values(finished_at=func.now())
 )
 
 
 def close_attempt(connection: Connection, lease: Lease, outcome: Outcome) -> None:
-    """Close the attempt. A result that comes late is written all the same: a look-up reads it before asking."""
+    """Close the attempt."""
     this = {"delivery": lease.hint.delivery_id, "in_series": lease.hint.series, "attempt": lease.attempt}
     connection.execute(_CLOSE, {**this, **_attempt_columns(outcome)})
 

@@ -13,7 +13,6 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import (
-    ARRAY,
     UUID,
     Connection,
     Integer,
@@ -21,7 +20,6 @@ from sqlalchemy import (
     Row,
     Select,
     bindparam,
-    column,
     func,
     select,
     update,
@@ -33,19 +31,12 @@ from assistance.deliveries.lease import Lease, ToSend
 from assistance.domain.delivery import DeliveryState, Purpose
 from assistance.domain.hint import Hint
 from assistance.runtime import ids
+from assistance.storage.expressions import as_arrays, given
 from assistance.storage.tables import deliveries, requests
 
 
 def _taken() -> Select[Any]:
-    wanted = (
-        func.unnest(
-            bindparam("ids", type_=ARRAY(UUID)),
-            bindparam("of_series", type_=ARRAY(Integer)),
-            bindparam("tokens", type_=ARRAY(UUID)),
-        )
-        .table_valued(column("id", UUID), column("series", Integer), column("token", UUID))
-        .render_derived("wanted")
-    )
+    wanted = given("wanted", id=UUID, series=Integer, token=UUID)
     ordinary = (
         select(deliveries.c.id, wanted.c.token, outage_seconds(deliveries.c.channel).label("out_before"))
         .join_from(deliveries, wanted, (deliveries.c.id == wanted.c.id) & (deliveries.c.series == wanted.c.series))
@@ -103,18 +94,17 @@ def claim_many(
     from there on must find its lease over. Commit before acting on the result.
     """
     wanted = {hint.delivery_id: hint for hint in reversed(hints)}
-    rows = connection.execute(
+    rows = [{"id": hint.delivery_id, "series": hint.series, "token": ids.token()} for hint in wanted.values()]
+    found = connection.execute(
         _TAKE,
         {
-            "ids": list(wanted),
-            "of_series": [hint.series for hint in wanted.values()],
-            "tokens": [ids.token() for _ in wanted],
+            **as_arrays("wanted", rows),
             "of_channel": channel,
             "lease": timedelta(seconds=lease_seconds),
         },
     ).all()
     taken = {}
-    for row in rows:
+    for row in found:
         lease = _lease(wanted[row.id], row, begun, channel)
         taken[row.id] = to_send(lease, row, destination=row.destination)
     if taken:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ARRAY, UUID, Connection, Integer, Row, Text, bindparam, func, select
+from sqlalchemy import UUID, Connection, Integer, Row, Text, bindparam, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from assistance.deliveries.follow_ups import Told
 from assistance.deliveries.lease import Lease, ToSend
 from assistance.domain.request import AssistanceRequest, Priority
 from assistance.runtime.faults import fault_point
-from assistance.storage.expressions import seconds
+from assistance.storage.expressions import as_arrays, given, seconds
 from assistance.storage.tables import attempts, requests
 
 #: What a claim reads of the request.
@@ -33,15 +33,7 @@ TOLD = (
     requests.c.route.has_key("steps").label("in_steps"),
     seconds(func.now() - func.greatest(requests.c.created_at, requests.c.not_before)).label("late_seconds"),
 )
-_TRY = (
-    func.unnest(
-        bindparam("deliveries", type_=ARRAY(UUID)),
-        bindparam("of_series", type_=ARRAY(Integer)),
-        bindparam("numbers", type_=ARRAY(Integer)),
-    )
-    .table_valued("delivery_id", "series", "number")
-    .render_derived()
-)
+_TRY = given("tries", delivery_id=UUID, series=Integer, number=Integer)
 _ATTEMPTS = insert(attempts).from_select(
     ["delivery_id", "series", "number", "worker"], select(*_TRY.c, bindparam("by", type_=Text))
 )
@@ -50,15 +42,11 @@ _ATTEMPTS = insert(attempts).from_select(
 def write_attempts(connection: Connection, leases: Sequence[Lease], worker: str) -> None:
     """Write down that these tries are under way, in the transaction that claims them."""
     fault_point("consumer.before_attempt")
-    connection.execute(
-        _ATTEMPTS,
-        {
-            "deliveries": [lease.hint.delivery_id for lease in leases],
-            "of_series": [lease.hint.series for lease in leases],
-            "numbers": [lease.attempt for lease in leases],
-            "by": worker,
-        },
-    )
+    tries = [
+        {"delivery_id": lease.hint.delivery_id, "series": lease.hint.series, "number": lease.attempt}
+        for lease in leases
+    ]
+    connection.execute(_ATTEMPTS, as_arrays("tries", tries) | {"by": worker})
 
 
 def to_send(

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Boolean, Connection, Select, Text, bindparam, case, column, func, select, update
 from sqlalchemy import UUID as UUID_TYPE
+from sqlalchemy import Boolean, Connection, Select, Text, bindparam, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from assistance.deliveries.callbacks import AFTER, start_callbacks
 from assistance.domain.event import EventType
 from assistance.domain.request import RequestStatus
+from assistance.storage.expressions import as_arrays, given
 from assistance.storage.tables import events, requests
 
 _NEXT_VERSION = (
@@ -34,16 +35,7 @@ class Ended(NamedTuple):
 
 
 def _ends() -> Select[Any]:
-    new = (
-        func.unnest(
-            bindparam("ids", type_=ARRAY(UUID_TYPE)),
-            bindparam("types", type_=ARRAY(Text)),
-            bindparam("statuses", type_=ARRAY(Text)),
-            bindparam("over", type_=ARRAY(Boolean)),
-        )
-        .table_valued(column("id", UUID_TYPE), column("type", Text), column("status", Text), column("is_over", Boolean))
-        .render_derived("new")
-    )
+    new = given("new", id=UUID_TYPE, type=Text, status=Text, is_over=Boolean)
     changed = (
         update(requests)
         .where(requests.c.id == new.c.id)
@@ -75,16 +67,10 @@ def write_ends(connection: Connection, ended: Sequence[Ended], actor: str) -> No
     """The same as `write_event` for requests of which nothing but the status changes; the caller holds their locks."""
     if not ended:
         return
-    rows = connection.execute(
-        _ENDS,
-        {
-            "ids": [each.request_id for each in ended],
-            "types": [each.event for each in ended],
-            "statuses": [each.status for each in ended],
-            "over": [each.is_over for each in ended],
-            "by": actor,
-        },
-    ).all()
+    new = [
+        {"id": each.request_id, "type": each.event, "status": each.status, "is_over": each.is_over} for each in ended
+    ]
+    rows = connection.execute(_ENDS, as_arrays("new", new) | {"by": actor}).all()
     for after in rows:
         start_callbacks(connection, after.id, EventType(after.type), after.state_version, after)
 

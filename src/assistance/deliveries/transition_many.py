@@ -7,24 +7,23 @@ request.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
     ARRAY,
-    CTE,
     Boolean,
     Connection,
     Integer,
     Interval,
     Select,
+    TableValuedAlias,
     Text,
     bindparam,
     cast,
-    column,
     func,
     null,
     or_,
@@ -32,16 +31,19 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy import UUID as UUID_TYPE
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.dialects.postgresql import JSONB
 
+from assistance.deliveries.attempts import MAY_BE_CLOSED
 from assistance.deliveries.lease import Lease
 from assistance.deliveries.request_state import lock_requests, refresh_requests
 from assistance.deliveries.settle import Deliver, Settlement, TryAgain
 from assistance.deliveries.transition import ARRIVED, Concluded, before_commit, before_retry, end_if_held
 from assistance.domain.delivery import AttemptOutcome, DeliveryState
 from assistance.domain.outcome import Delivered, Outcome, RetryLater
+from assistance.outbox.append import append_each
+from assistance.storage.expressions import as_arrays, given
 from assistance.storage.plain import plain_json, plain_text
-from assistance.storage.tables import attempts, deliveries, outbox
+from assistance.storage.tables import attempts, deliveries
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +56,10 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A lease whose message is to be sent again, and the answer that says so."""
+    """A lease whose message is to be sent again."""
 
     lease: Lease
     settlement: TryAgain
-    answer: RetryLater
 
 
 Ending = Arrival | Retry
@@ -71,45 +72,55 @@ def ending_of(lease: Lease, settlement: Settlement, outcome: Outcome | None) -> 
     if isinstance(settlement, Deliver) and isinstance(outcome, Delivered):
         return Arrival(lease, outcome)
     if isinstance(settlement, TryAgain) and isinstance(outcome, RetryLater) and not settlement.pause_channel:
-        return Retry(lease, settlement, outcome)
+        return Retry(lease, settlement)
     return None
 
 
-def _locked() -> CTE:
-    """In one order, so that two groups never wait for each other."""
-    return (
+#: What every ending names: its lease and its attempt.
+_LEASE = {"id": UUID_TYPE, "token": UUID_TYPE, "series": Integer, "number": Integer}
+
+
+def _arrived() -> Select[Any]:
+    ended = given("ended", **_LEASE, receipt=Text)
+    receipt = cast(ended.c.receipt, JSONB)
+    outcome = {"outcome": AttemptOutcome.DELIVERED, "receipt": receipt, "code": null(), "detail": null()}
+    return _written(ended, {**ARRIVED, "receipt": receipt}, outcome)
+
+
+def _put_off() -> Select[Any]:
+    ended = given(
+        "ended", **_LEASE, refunded=Integer, may_repeat=Boolean, delay=Interval, kind=Text, code=Text, detail=Text
+    )
+    due_at = func.now() + ended.c.delay
+    waiting = {
+        "state": DeliveryState.PENDING,
+        "refunded": ended.c.refunded,
+        "may_repeat": or_(deliveries.c.may_repeat, ended.c.may_repeat),
+        "looks": 0,
+        "next_attempt_at": due_at,
+        "check_at": due_at + bindparam("check_in", type_=Interval),
+        "last_error_class": ended.c.kind,
+        "last_error_code": ended.c.code,
+        "last_error_detail": ended.c.detail,
+    }
+    outcome = {"outcome": AttemptOutcome.RETRY_LATER, "code": ended.c.code, "detail": ended.c.detail}
+    return _written(ended, waiting, outcome)
+
+
+def _written(ended: TableValuedAlias, delivery: Mapping[str, Any], attempt: Mapping[str, Any]) -> Select[Any]:
+    """End these leases and close their attempts; the deliveries whose lease still held."""
+    # In one order, so that two groups never wait for each other.
+    locked = (
         select(deliveries.c.id)
-        .where(deliveries.c.id == func.any(bindparam("ids", type_=ARRAY(UUID_TYPE))))
+        .where(deliveries.c.id == func.any(bindparam("ended_id", type_=ARRAY(UUID_TYPE))))
         .order_by(deliveries.c.id)
         .with_for_update()
         .cte("locked")
     )
-
-
-def _arrived() -> Select[Any]:
-    ended = (
-        func.unnest(
-            bindparam("ids", type_=ARRAY(UUID_TYPE)),
-            bindparam("tokens", type_=ARRAY(UUID_TYPE)),
-            bindparam("of_series", type_=ARRAY(Integer)),
-            bindparam("numbers", type_=ARRAY(Integer)),
-            bindparam("receipts", type_=ARRAY(Text)),
-        )
-        .table_valued(
-            column("id", UUID_TYPE),
-            column("token", UUID_TYPE),
-            column("series", Integer),
-            column("number", Integer),
-            column("receipt", Text),
-        )
-        .render_derived("ended")
-    )
-    receipt = cast(ended.c.receipt, JSONB)
-    locked = _locked()
     kept = (
         update(deliveries)
         .where(deliveries.c.id == locked.c.id, deliveries.c.id == ended.c.id, deliveries.c.lease_token == ended.c.token)
-        .values(**ARRIVED, receipt=receipt, lease_token=None, lease_until=None, reconciled=0, updated_at=func.now())
+        .values(**delivery, lease_token=None, lease_until=None, reconciled=0, updated_at=func.now())
         .returning(deliveries.c.id)
         .cte("kept")
     )
@@ -119,95 +130,13 @@ def _arrived() -> Select[Any]:
             attempts.c.delivery_id == ended.c.id,
             attempts.c.series == ended.c.series,
             attempts.c.number == ended.c.number,
-            attempts.c.outcome.in_((AttemptOutcome.SENDING, AttemptOutcome.UNKNOWN)),
+            MAY_BE_CLOSED,
         )
-        .values(outcome=AttemptOutcome.DELIVERED, receipt=receipt, code=null(), detail=null(), finished_at=func.now())
+        .values(**attempt, finished_at=func.now())
         .returning(attempts.c.delivery_id)
         .cte("closed")
     )
     return select(kept.c.id).add_cte(closed)
-
-
-def _put_off() -> Select[Any]:
-    ended = (
-        func.unnest(
-            bindparam("ids", type_=ARRAY(UUID_TYPE)),
-            bindparam("tokens", type_=ARRAY(UUID_TYPE)),
-            bindparam("of_series", type_=ARRAY(Integer)),
-            bindparam("numbers", type_=ARRAY(Integer)),
-            bindparam("refunded", type_=ARRAY(Integer)),
-            bindparam("may_repeat", type_=ARRAY(Boolean)),
-            bindparam("delays", type_=ARRAY(Interval)),
-            bindparam("kinds", type_=ARRAY(Text)),
-            bindparam("codes", type_=ARRAY(Text)),
-            bindparam("details", type_=ARRAY(Text)),
-        )
-        .table_valued(
-            column("id", UUID_TYPE),
-            column("token", UUID_TYPE),
-            column("series", Integer),
-            column("number", Integer),
-            column("refunded", Integer),
-            column("may_repeat", Boolean),
-            column("delay", Interval),
-            column("kind", Text),
-            column("code", Text),
-            column("detail", Text),
-        )
-        .render_derived("ended")
-    )
-    locked, due_at = _locked(), func.now() + ended.c.delay
-    kept = (
-        update(deliveries)
-        .where(deliveries.c.id == locked.c.id, deliveries.c.id == ended.c.id, deliveries.c.lease_token == ended.c.token)
-        .values(
-            state=DeliveryState.PENDING,
-            refunded=ended.c.refunded,
-            may_repeat=or_(deliveries.c.may_repeat, ended.c.may_repeat),
-            looks=0,
-            next_attempt_at=due_at,
-            check_at=due_at + bindparam("check_in", type_=Interval),
-            last_error_class=ended.c.kind,
-            last_error_code=ended.c.code,
-            last_error_detail=ended.c.detail,
-            lease_token=None,
-            lease_until=None,
-            reconciled=0,
-            updated_at=func.now(),
-        )
-        .returning(
-            deliveries.c.id,
-            deliveries.c.series,
-            (ended.c.number + 1).label("next_number"),
-            deliveries.c.request_id,
-            deliveries.c.channel,
-            deliveries.c.next_attempt_at,
-        )
-        .cte("kept")
-    )
-    closed = (
-        update(attempts)
-        .where(
-            attempts.c.delivery_id == ended.c.id,
-            attempts.c.series == ended.c.series,
-            attempts.c.number == ended.c.number,
-            attempts.c.outcome.in_((AttemptOutcome.SENDING, AttemptOutcome.UNKNOWN)),
-        )
-        .values(outcome=AttemptOutcome.RETRY_LATER, code=ended.c.code, detail=ended.c.detail, finished_at=func.now())
-        .returning(attempts.c.delivery_id)
-        .cte("closed")
-    )
-    new = insert(outbox).from_select(
-        ["delivery_id", "series", "attempt", "request_id", "channel", "available_at"], select(kept)
-    )
-    hinted = (
-        new.on_conflict_do_update(
-            index_elements=["delivery_id", "series", "attempt"], set_={"available_at": new.excluded.available_at}
-        )
-        .returning(outbox.c.id)
-        .cte("hinted")
-    )
-    return select(kept.c.id).add_cte(closed, hinted)
 
 
 _ARRIVED, _PUT_OFF = _arrived(), _put_off()
@@ -242,8 +171,10 @@ def _write_arrivals(
     """The deliveries that ended so, with their requests."""
     if not arrivals:
         return {}
-    receipts = [json.dumps(plain_json(arrival.answer.receipt)) for arrival in arrivals]
-    kept = set(connection.scalars(_ARRIVED, {**_leases_of(arrivals), "receipts": receipts}))
+    rows = [
+        {**_named(arrival.lease), "receipt": json.dumps(plain_json(arrival.answer.receipt))} for arrival in arrivals
+    ]
+    kept = set(connection.scalars(_ARRIVED, as_arrays("ended", rows)))
     for arrival in arrivals:
         if arrival.lease.hint.delivery_id not in kept:
             end_if_held(connection, arrival.lease.hint, arrival.answer, actor=actor, check_after=check_after)
@@ -255,26 +186,32 @@ def _write_retries(connection: Connection, retries: Sequence[Retry], *, check_af
     """The deliveries that wait for their next try."""
     if not retries:
         return set()
+    rows = [
+        {
+            **_named(retry.lease),
+            "refunded": retry.lease.refunded + retry.settlement.refund,
+            "may_repeat": retry.settlement.may_repeat,
+            "delay": timedelta(seconds=retry.settlement.delay_seconds),
+            "kind": retry.settlement.problem.kind,
+            "code": plain_text(retry.settlement.problem.code),
+            "detail": plain_text(retry.settlement.problem.detail),
+        }
+        for retry in retries
+    ]
+    check_in = {"check_in": timedelta(seconds=check_after)}
+    kept = set(connection.scalars(_PUT_OFF, as_arrays("ended", rows) | check_in))
     before_retry()
-    settlements = [retry.settlement for retry in retries]
-    parameters = {
-        **_leases_of(retries),
-        "refunded": [retry.lease.refunded + retry.settlement.refund for retry in retries],
-        "may_repeat": [settlement.may_repeat for settlement in settlements],
-        "delays": [timedelta(seconds=settlement.delay_seconds) for settlement in settlements],
-        "kinds": [settlement.problem.kind for settlement in settlements],
-        "codes": [plain_text(settlement.problem.code) for settlement in settlements],
-        "details": [plain_text(settlement.problem.detail) for settlement in settlements],
-        "check_in": timedelta(seconds=check_after),
-    }
-    return set(connection.scalars(_PUT_OFF, parameters))
+    append_each(
+        connection,
+        (
+            (replace(retry.lease.hint, attempt=retry.lease.attempt + 1), retry.settlement.delay_seconds)
+            for retry in retries
+            if retry.lease.hint.delivery_id in kept
+        ),
+    )
+    return kept
 
 
-def _leases_of(endings: Sequence[Ending]) -> dict[str, Any]:
-    leases = [ending.lease for ending in endings]
-    return {
-        "ids": [lease.hint.delivery_id for lease in leases],
-        "tokens": [lease.token for lease in leases],
-        "of_series": [lease.hint.series for lease in leases],
-        "numbers": [lease.attempt for lease in leases],
-    }
+def _named(lease: Lease) -> dict[str, Any]:
+    hint = lease.hint
+    return {"id": hint.delivery_id, "token": lease.token, "series": hint.series, "number": lease.attempt}

@@ -28,7 +28,11 @@ def append(connection: Connection, hints: Iterable[Hint], *, delay_seconds: floa
     Unique over (delivery, series, attempt it is for), so that the hint of a retry never waits for the relay's open
     transaction over the row of the try before.
     """
-    due_in = timedelta(seconds=delay_seconds)
+    append_each(connection, ((hint, delay_seconds) for hint in hints))
+
+
+def append_each(connection: Connection, delayed: Iterable[tuple[Hint, float]]) -> None:
+    """The same for hints with a delay of their own, in seconds."""
     rows = [
         {
             "delivery_id": hint.delivery_id,
@@ -36,9 +40,9 @@ def append(connection: Connection, hints: Iterable[Hint], *, delay_seconds: floa
             "attempt": hint.attempt,
             "request_id": hint.request_id,
             "channel": hint.channel,
-            "due_in": due_in,
+            "due_in": timedelta(seconds=delay_seconds),
         }
-        for hint in hints
+        for hint, delay_seconds in delayed
     ]
     if rows:
         connection.execute(_APPEND, rows)
