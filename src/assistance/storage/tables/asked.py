@@ -69,6 +69,13 @@ requests = Table(
         unique=True,
         postgresql_where=text("open_dedup_key IS NOT NULL"),
     ),
+    Index(  # for people who look for what is rare
+        "requests_unusual_ix",
+        "status",
+        "created_at",
+        "id",
+        postgresql_where=text("status NOT IN ('accepted', 'delivered')"),
+    ),
     Index("requests_ended_ix", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
 )
 

@@ -41,7 +41,9 @@ client_keys = Table(
     instant("expires_at"),
     instant("revoked_at"),
     instant("last_used_at"),
-    CheckConstraint("scopes <@ ARRAY['submit', 'read', 'operate'] AND cardinality(scopes) > 0", name="scopes"),
+    CheckConstraint(
+        "scopes <@ ARRAY['submit', 'read', 'view', 'operate', 'admin'] AND cardinality(scopes) > 0", name="scopes"
+    ),
     Index("client_keys_client_ix", "client"),
 )
 

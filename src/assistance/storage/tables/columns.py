@@ -8,7 +8,7 @@ from sqlalchemy import CheckConstraint, Column, DateTime, Double, MetaData, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 #: The Alembic revision that creates exactly these tables; every process refuses a database at another one.
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0004"
 
 metadata = MetaData(
     naming_convention={
