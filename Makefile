@@ -55,7 +55,7 @@ lock: $(VENV)/dev ## Lock the dependencies anew (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml \
 	  --extra embedded --group build --output-file requirements/run.txt
 	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml \
-	  --extra embedded --extra sentry --group build --group test --group lint --output-file requirements/dev.txt
+	  --extra embedded --extra otel --extra sentry --group build --group test --group lint --output-file requirements/dev.txt
 	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml \
 	  --group bench --constraint requirements/run.txt --output-file requirements/bench-peers.txt
 	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.12 \
