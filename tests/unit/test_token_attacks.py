@@ -15,8 +15,9 @@ from joserfc.jwk import ECKey, OctKey, RSAKey
 
 from assistance.clients import key_sets
 from assistance.clients.authenticate import Authenticator
-from assistance.clients.issuers import LONGEST_TOKEN, Issuer, unverified_issuer
+from assistance.clients.issuers import Issuer
 from assistance.clients.key_sets import KeySet
+from assistance.clients.tokens import LONGEST_TOKEN, unverified_issuer
 from assistance.domain.errors import IssuerUnavailable, Unauthenticated
 from assistance.runtime.clock import Deadline
 from assistance.storage.database import Database

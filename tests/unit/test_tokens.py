@@ -18,7 +18,8 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
 from assistance.clients import key_sets
-from assistance.clients.issuers import Issuer, looks_like_a_token, open_issuer, unverified_issuer
+from assistance.clients.issuers import Issuer, open_issuer
+from assistance.clients.tokens import looks_like_a_token, unverified_issuer
 from assistance.configuration import IssuerSettings
 from assistance.domain.caller import Caller, Scope
 from assistance.domain.errors import IssuerUnavailable, SettingsError, Unauthenticated

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from assistance.clients.authenticate import Authenticator
-from assistance.clients.issuers import Issuer, open_issuer
 from assistance.clients.store import any_client
 from assistance.configuration import Configuration
 from assistance.domain.errors import SettingsError
 from assistance.runtime.addresses import is_loopback
 from assistance.settings import Settings
 from assistance.storage.database import Database
+
+if TYPE_CHECKING:
+    from assistance.clients.issuers import Issuer
 
 
 def authenticator_of(settings: Settings, configuration: Configuration, database: Database) -> Authenticator:
@@ -19,6 +23,10 @@ def authenticator_of(settings: Settings, configuration: Configuration, database:
 
 def open_issuers(configuration: Configuration) -> list[Issuer]:
     """The issuers with their secrets. Raises `SettingsError`."""
+    if not configuration.issuers:
+        return []  # and the library that reads their tokens, a fifth of this process's start, stays away
+    from assistance.clients.issuers import open_issuer
+
     return [open_issuer(issuer) for issuer in configuration.issuers.values()]
 
 

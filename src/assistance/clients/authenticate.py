@@ -12,19 +12,23 @@ import threading
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import structlog
 from sqlalchemy import func, or_, select, update
 
-from assistance.clients.issuers import LONGEST_TOKEN, Issuer, looks_like_a_token, unverified_issuer
 from assistance.clients.keys import ApiKey, parse_key
 from assistance.clients.store import STATE, any_client
+from assistance.clients.tokens import LONGEST_TOKEN, looks_like_a_token, unverified_issuer
 from assistance.domain.caller import ANONYMOUS, Caller, Scope
 from assistance.domain.errors import DatabaseUnavailable, Unauthenticated
 from assistance.runtime.clock import Deadline, monotonic
 from assistance.storage.database import Database
 from assistance.storage.expressions import duration
 from assistance.storage.tables import client_keys
+
+if TYPE_CHECKING:
+    from assistance.clients.issuers import Issuer
 
 log = structlog.get_logger()
 

@@ -6,11 +6,8 @@ which algorithms count, never the token: a public key is no secret, and a token 
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from joserfc import jws
@@ -19,6 +16,7 @@ from joserfc.jwk import Key, OctKey
 from joserfc.jwt import JWTClaimsRegistry
 
 from assistance.clients.key_sets import KeySet
+from assistance.clients.tokens import BROKEN, LONGEST_TOKEN, object_in, part_of
 from assistance.configuration import IssuerSettings
 from assistance.domain.caller import Caller, Scope
 from assistance.domain.errors import SettingsError, Unauthenticated
@@ -28,14 +26,11 @@ from assistance.settings import read_secret
 LEEWAY_SECONDS = 30
 #: A short secret can be guessed offline from a single token.
 _SHORTEST_SECRET = 32
-#: In characters; a longer one is not even looked at.
-LONGEST_TOKEN = 8192
-_TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 #: What may follow the issuer's name in the name of a client.
 _SUBJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@|-]{0,99}")
 _SCOPES = {scope.value: scope for scope in Scope}
 #: What the library raises at tokens that nobody should have written.
-_BROKEN = (JoseError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
+_BROKEN = (JoseError, *BROKEN)
 
 
 class Keys(Protocol):
@@ -75,7 +70,7 @@ class Issuer:
 
     def _claims(self, token: str, deadline: Deadline) -> Mapping[str, Any]:
         """What a genuine token that is valid now claims."""
-        header = _part(token, 0)
+        header = part_of(token, 0)
         algorithm, kid = header.get("alg"), header.get("kid")
         if algorithm not in self._settings.algorithms or not (kid is None or isinstance(kid, str)):
             raise ValueError("another algorithm")
@@ -85,7 +80,7 @@ class Issuer:
         if key is None:
             raise ValueError("no such key")
         signed = jws.deserialize_compact(token, key, algorithms=[algorithm], registry=self._registry)
-        claims = _object(signed.payload or b"")
+        claims = object_in(signed.payload or b"")
         registry = JWTClaimsRegistry(
             now=int(self._now()),
             leeway=LEEWAY_SECONDS,
@@ -107,20 +102,6 @@ def open_issuer(settings: IssuerSettings) -> Issuer:
         raise SettingsError(f"[issuers.{settings.name}] secret is wrong: {error}.") from None
 
 
-def looks_like_a_token(text: str) -> bool:
-    """Whether a credential can be a JSON Web Token at all."""
-    return _TOKEN.fullmatch(text) is not None
-
-
-def unverified_issuer(token: str) -> str | None:
-    """Who a token says has issued it: good for choosing whose keys to try, and for nothing else."""
-    try:
-        issuer = _part(token, 1).get("iss")
-    except _BROKEN:
-        return None
-    return issuer if isinstance(issuer, str) else None
-
-
 class _Secret:
     """The one key of an issuer that shares a secret with us."""
 
@@ -133,34 +114,6 @@ class _Secret:
 
     def find(self, algorithm: str, kid: str | None, deadline: Deadline) -> Key:  # noqa: ARG002 (there is but one)
         return self._key
-
-
-def _part(token: str, number: int) -> Mapping[str, Any]:
-    text = token.split(".")[number]
-    try:
-        return _object(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-    except binascii.Error as error:
-        raise ValueError("not base64") from error
-
-
-def _object(text: bytes) -> dict[str, Any]:
-    """The JSON object, if it can be read in one way only. Raises `ValueError`."""
-    value = json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_no_number)
-    if not isinstance(value, dict):
-        raise ValueError("no object")
-    return value
-
-
-def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a member occurs twice")
-    return members
-
-
-def _no_number(name: str) -> Any:
-    # No time comes after NaN: a token that expires then never would.
-    raise ValueError(f"{name} is not JSON")
 
 
 def _scopes_in(claim: object) -> frozenset[Scope]:
