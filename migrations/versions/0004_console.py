@@ -11,6 +11,8 @@ down_revision = "0003"
 CHANGES = """
 CREATE INDEX requests_unusual_ix ON requests (status, created_at, id) WHERE status NOT IN ('accepted', 'delivered');
 
+CREATE INDEX dead_letters_unresolved_ix ON dead_letters (created_at, id) WHERE resolved_at IS NULL;
+
 CREATE INDEX attempts_started_ix ON attempts USING brin (started_at) WITH (pages_per_range = 16, autosummarize = on);
 
 ALTER TABLE client_keys

@@ -58,7 +58,9 @@ class Settings(CallerSettings):
     keep_requests_days: Annotated[int, Field(ge=7)] = Field(default=90, description="counted from their end")
     keep_attempts_days: Annotated[int, Field(ge=1)] = 30
     keep_dead_letters_days: Annotated[int, Field(ge=1)] = Field(default=90, description="counted once resolved")
+    console_hide_text: bool = Field(default=False, description="Lists hide customers' words from viewers.")
     sandbox_url: str | None = Field(default=None, description="Where the sandbox answers; shows /sandbox when set.")
+    traces: Literal["off", "otlp"] = Field(default="off", description="`otlp` needs the extra `otel`.")
     sentry_dsn: SecretStr | None = Field(default=None, description="Reports crashes; needs the extra `sentry`.")
 
 
@@ -108,6 +110,21 @@ def environment_with(**values: str | float | Path | None) -> dict[str, str]:
 def share_with_children(variable: str, value: str) -> None:
     """Set a variable that is no setting of ours for this process and its children."""
     os.environ[variable] = value
+
+
+def span_queue_size() -> int:
+    """How many spans may wait for the collector, by the variable that OpenTelemetry has for it.
+
+    Raises `SettingsError`.
+    """
+    variable, default, most = "OTEL_BSP_MAX_QUEUE_SIZE", 2048, 1_000_000
+    try:
+        size = int(os.environ.get(variable, default))
+    except ValueError:
+        size = 0
+    if not 0 < size <= most:
+        raise SettingsError(f"{variable} is wrong: it is a number from 1 to {most:,}.")
+    return size
 
 
 def faults_ordered_by_a_test() -> str | None:

@@ -13,15 +13,19 @@ from assistance.api.door import Customers, Dependency, Door, Reading
 from assistance.api.waiting import WaitingRoom
 from assistance.bootstrap.callers import authenticator_of
 from assistance.bootstrap.checks import broker_problem, database_problem
+from assistance.bootstrap.console import desk_of
 from assistance.bootstrap.parts import announce, configuration_of, open_database
 from assistance.bootstrap.sources import sources_of
+from assistance.console.blueprint import console_blueprint
 from assistance.domain.errors import DatabaseUnavailable, SchemaMismatch
+from assistance.history.reading import stats
 from assistance.intake.acts import Acts
 from assistance.intake.submit import Intake
 from assistance.intake.webhooks import Webhooks
 from assistance.limits.budgets import Budgets
 from assistance.limits.callers import CallLimit
 from assistance.limits.strangers import StrangerLimit
+from assistance.operating.deeds import record_cancel
 from assistance.outbox.hint import WakeUpSender
 from assistance.privacy.erase import erase
 from assistance.privacy.export import export
@@ -37,7 +41,8 @@ from assistance.status.watching import Watcher, glances_at
 from assistance.storage.database import Database
 from assistance.storage.locks import Lock, is_held
 
-_POOL_SIZE = 16
+#: Connections for the calls of bots, and for what looks through many rows: it never takes one from them.
+_POOL_SIZE, _READING_POOL_SIZE = 16, 4
 
 
 def build_app(settings: Settings, *, at_stop: Callable[[Callable[[], None]], None] | None = None) -> flask.Flask:
@@ -46,9 +51,9 @@ def build_app(settings: Settings, *, at_stop: Callable[[Callable[[], None]], Non
     Raises `SettingsError`.
     """
     configuration = configuration_of(settings)
-    database = open_database(
-        settings, "api", pool_size=_POOL_SIZE, deadline_seconds=settings.request_deadline_seconds * 0.9
-    )
+    deadline_seconds = settings.request_deadline_seconds * 0.9
+    database = open_database(settings, "api", pool_size=_POOL_SIZE, deadline_seconds=deadline_seconds, looks_up=True)
+    reading = open_database(settings, "api", pool_size=_READING_POOL_SIZE, deadline_seconds=deadline_seconds)
     wake_relay = WakeUpSender(settings.database_url.get_secret_value()).send
     intake = Intake(
         database,
@@ -62,42 +67,50 @@ def build_app(settings: Settings, *, at_stop: Callable[[Callable[[], None]], Non
     if at_stop is not None:
         # A call that waits a minute for news must not hold the process up.
         at_stop(watcher.stop)
+    authenticate = authenticator_of(settings, configuration, database)
     topics = sorted(configuration.topics)
     door = Door(
         submit=intake.submit,
         find=Finder(database),
-        acts=Acts(database, wake_relay=wake_relay, check_after_seconds=settings.check_after_seconds),
+        acts=Acts(
+            database,
+            wake_relay=wake_relay,
+            check_after_seconds=settings.check_after_seconds,
+            record_cancel=record_cancel,
+        ),
         topics=lambda: topics,
         ready=partial(_is_ready, settings, database),
         dependencies=(
             Dependency(name="database", check=partial(database_problem, database), essential=True),
             Dependency(name="broker", check=partial(broker_problem, settings), essential=False),
         ),
-        collectors=(database_gauges(database, configuration.channels),),
-        deadline_seconds=settings.request_deadline_seconds * 0.9,
-        authenticate=authenticator_of(settings, configuration, database),
+        collectors=(database_gauges(reading, configuration.channels),),
+        deadline_seconds=deadline_seconds,
+        authenticate=authenticate,
         sandbox_is_elsewhere=_sandbox_is_elsewhere(settings),
         sources=sources_of(configuration, database, intake.submit),
         webhooks=Webhooks(database, configuration),
         reading=Reading(
-            page=partial(page_of, database),
+            page=partial(page_of, reading),
             timeline=partial(timeline_of, database),
             plan=intake.plan,
+            stats=partial(stats, database),
             routes=lambda: configuration.topics,
         ),
         # Half of the threads may wait, so that the other half always answers.
         waiting=WaitingRoom(watcher, settings.http_threads // 2),
         customers=Customers(
-            export=partial(export, database, batch_seconds=settings.request_deadline_seconds * 0.9),
-            erase=partial(erase, database, check_after=settings.check_after_seconds),
+            export=partial(export, reading, batch_seconds=deadline_seconds),
+            erase=partial(erase, reading, check_after=settings.check_after_seconds),
         ),
         admit=CallLimit(Budgets(database, settings.client_rate_per_minute).take, settings.client_rate_per_minute).admit,
         stranger_wait=StrangerLimit().wait_seconds,
     )
-    return create_app(door, extra_blueprints=_blueprints(settings))
+    desk = desk_of(settings, configuration, reading, authenticate)
+    return create_app(door, extra_blueprints=[console_blueprint(desk), *_sandbox(settings)])
 
 
-def _blueprints(settings: Settings) -> list[flask.Blueprint]:
+def _sandbox(settings: Settings) -> list[flask.Blueprint]:
     if settings.sandbox_url is None:
         return []
     from assistance.api.sandbox_page import sandbox_blueprint

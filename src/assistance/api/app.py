@@ -19,6 +19,7 @@ from assistance.api import (
     openapi,
     plans,
     problem_pages,
+    stats,
     status,
     webhooks,
 )
@@ -27,6 +28,7 @@ from assistance.api.door import Door
 from assistance.api.limits import limit_clients
 from assistance.api.observing import observe
 from assistance.api.refusals import answer_every_exception
+from assistance.api.traced import trace_calls
 
 
 def create_app(door: Door, *, extra_blueprints: Sequence[flask.Blueprint] = ()) -> flask.Flask:
@@ -35,6 +37,7 @@ def create_app(door: Door, *, extra_blueprints: Sequence[flask.Blueprint] = ()) 
     # A doubled slash would be answered with a redirect, which turns a client's POST into a GET.
     app.url_map.merge_slashes = False
     observe(app)
+    trace_calls(app)
     answer_every_exception(app)
     identify_callers(app, door)
     limit_clients(app, door)
@@ -47,6 +50,7 @@ def create_app(door: Door, *, extra_blueprints: Sequence[flask.Blueprint] = ()) 
     events.add_routes(app, door)
     listing.add_routes(app, door)
     customers.add_routes(app, door)
+    stats.add_routes(app, door)
     ingest.add_routes(app, door)
     health.add_routes(app, door)
     problem_pages.add_routes(app)

@@ -24,7 +24,9 @@ log = structlog.get_logger()
 #: For probes and readers; what comes in through a signed source proves itself by its signature.
 _OPEN = frozenset({"/livez", "/readyz", "/health", "/openapi.json", "/docs", "/problems/<code>"})
 _SIGNED = "/ingest/"
-#: For people at this machine; from elsewhere they need a credential of an operator.
+#: Its people have sessions of their own, which `assistance.console` looks after.
+CONSOLE = "/console"
+#: For people at this machine; from elsewhere they need a credential with the scope `view`.
 _INSIDE = frozenset({"/metrics", "/sandbox"})
 #: What gateways add: a call that has one was made elsewhere, and handed on by this machine.
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
@@ -53,13 +55,13 @@ def identify_callers(app: flask.Flask, door: Door) -> None:
     def identify() -> None:
         # The rule that was matched, not the path: no path can be written so that it is taken for another.
         rule = flask.request.url_rule.rule if flask.request.url_rule else ""
-        if rule in _OPEN or rule.startswith(_SIGNED):
+        if rule in _OPEN or rule == CONSOLE or rule.startswith((_SIGNED, f"{CONSOLE}/")):
             return
         if rule in _INSIDE and _may_look_inside(rule, door):
             return
         flask.g.caller = _authenticated(door)
         if rule in _INSIDE:
-            needs(Scope.OPERATE)
+            needs(Scope.VIEW)
 
 
 def _may_look_inside(rule: str, door: Door) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -11,8 +12,10 @@ from assistance.api.waiting import WaitingRoom
 from assistance.domain.allowance import Allowance
 from assistance.domain.answers import Accepted, IdempotencyKey
 from assistance.domain.caller import ANONYMOUS, Caller
+from assistance.domain.operator import Actor
 from assistance.domain.request import Author, Submission
 from assistance.domain.route import Route
+from assistance.history.reading import Charts
 from assistance.intake.routing import Plan
 from assistance.privacy.customers import Customer
 from assistance.privacy.erase import Erasure
@@ -58,6 +61,21 @@ class FindTimeline(Protocol):
         """The events after a version, or none when `client` has no such request. Raises `DatabaseUnavailable`."""
 
 
+class ReadStats(Protocol):
+    """Look the history up."""
+
+    def __call__(
+        self,
+        since: datetime | None,
+        until: datetime | None,
+        deadline: Deadline,
+        *,
+        span_seconds: int | None,
+        channel: str | None,
+    ) -> Charts:
+        """What happened between two instants. Raises `WindowMistake` and `DatabaseUnavailable`."""
+
+
 class MakePlan(Protocol):
     """Find out what would become of a submission, without storing anything."""
 
@@ -72,6 +90,7 @@ class Reading:
     page: FindPage
     timeline: FindTimeline
     plan: MakePlan
+    stats: ReadStats
     routes: Callable[[], Mapping[str, Route]]
 
 
@@ -159,8 +178,19 @@ class Acts(Protocol):
         Raises `NotOpen` and `IdempotencyKeyReused`.
         """
 
-    def cancel(self, request_id: UUID, reason: str | None, deadline: Deadline, *, client: str | None) -> bool:
-        """Call a request off; false when `client` (none: everybody) has no such request. Raises `NotCancellable`."""
+    def cancel(
+        self,
+        request_id: UUID,
+        reason: str | None,
+        deadline: Deadline,
+        *,
+        client: str | None,
+        operator: Actor | None,
+    ) -> bool:
+        """Call a request off; false when `client` (none: everybody) has no such request. Raises `NotCancellable`.
+
+        `operator` acts where the request is not his own.
+        """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -164,7 +164,7 @@ OPERATIONS = (
         name="metrics",
         group="Beside it",
         summary="What is going on, for Prometheus",
-        description="Callers on the machine itself need no credential, others one with the scope `operate`.",
+        description="Callers on the machine itself need no credential, others one with the scope `view`.",
         answers=(Answer(http_status=200, description="The metrics.", media_type="text/plain"),),
         problems=(UNAUTHENTICATED, FORBIDDEN, RATE_LIMITED, ISSUER_UNAVAILABLE, STORAGE_UNAVAILABLE),
     ),

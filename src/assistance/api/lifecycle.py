@@ -13,6 +13,7 @@ from assistance.api.callers import needs
 from assistance.api.door import Door
 from assistance.api.idempotency import key_for
 from assistance.api.intake import IDEMPOTENCY_KEY
+from assistance.api.observing import request_id as logged_id
 from assistance.api.operations import REQUEST_ID, SELF, Answer, Header, Links, Operation
 from assistance.api.parsing import announces_nothing, read_json
 from assistance.api.problem_types import (
@@ -27,7 +28,8 @@ from assistance.api.problems import Problem
 from assistance.api.schema.flat import parse_flat
 from assistance.api.schema.kinds import Text
 from assistance.api.status import EXAMPLE, ListedRequest, links_of, shown_request
-from assistance.domain.caller import Scope
+from assistance.domain.caller import Caller, Scope
+from assistance.domain.operator import Actor
 from assistance.domain.request import Author, RequestStatus
 from assistance.runtime.clock import Deadline
 
@@ -102,12 +104,18 @@ def add_routes(app: flask.Flask, door: Door) -> None:
         caller = needs(Scope.SUBMIT)
         body = CancelBody() if announces_nothing(flask.request) else parse_flat(read_json(flask.request), CancelBody)
         deadline = Deadline.after(door.deadline_seconds)
-        if not door.acts.cancel(request_id, body.reason, deadline, client=caller.sees):
+        operator = Actor(name=caller.client, via="api", request_id=logged_id()) if _acts_for_others(caller) else None
+        if not door.acts.cancel(request_id, body.reason, deadline, client=caller.sees, operator=operator):
             raise _no_such_request()
         found = door.find(request_id, deadline, client=caller.sees)
         if found is None:
             raise _no_such_request()
         return json_answer(shown_request(found))
+
+
+def _acts_for_others(caller: Caller) -> bool:
+    """Whether a caller may act on requests that others made, and is somebody."""
+    return caller.may(Scope.OPERATE) and bool(caller.client)
 
 
 def _no_such_request() -> Problem:

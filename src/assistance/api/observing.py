@@ -34,7 +34,7 @@ def observe(app: flask.Flask) -> None:
     @app.after_request
     def end(answer: flask.Response) -> flask.Response:
         answer.headers["X-Content-Type-Options"] = "nosniff"
-        answer.headers["Cache-Control"] = "no-store"
+        answer.headers.setdefault("Cache-Control", "no-store")
         answer.headers["X-Request-Id"] = request_id()
         seconds = monotonic() - flask.g.began_at - flask.g.get("waited_seconds", 0.0)
         http_requests.labels(status=str(answer.status_code)).inc()

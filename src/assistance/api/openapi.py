@@ -33,6 +33,7 @@ from assistance.api import (
     listing,
     plans,
     problem_pages,
+    stats,
     status,
     webhooks,
 )
@@ -53,6 +54,7 @@ _DECLARING = (
     webhooks,
     customers,
     ingest,
+    stats,
     health,
     problem_pages,
 )

@@ -48,6 +48,7 @@ from assistance.domain.errors import (
     UrlRefused,
     WebhookExists,
 )
+from assistance.tracing.spans import current
 
 log = structlog.get_logger()
 
@@ -88,6 +89,7 @@ def problem_for(error: Exception, *, storing: bool) -> Problem:
             return problem
         case _:
             log.error("api.failed", exc_info=error)
+            current().raised(error)
             return Problem(INTERNAL_ERROR, "The service failed; the fault is not in the request.")
 
 
@@ -136,6 +138,7 @@ def _problem_for_http(error: HTTPException) -> Problem:
             return Problem(BAD_REQUEST, "The request line or a header cannot be understood.")
         case _:
             log.error("api.failed", exc_info=error)
+            current().raised(error)
             return Problem(INTERNAL_ERROR, "The service failed; the fault is not in the request.")
 
 

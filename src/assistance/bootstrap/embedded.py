@@ -10,12 +10,15 @@ from typing import Any
 import structlog
 from psycopg import Connection
 
+from assistance.bootstrap.beating import beating
 from assistance.bootstrap.consuming import consuming_of, watching
+from assistance.bootstrap.operating import jobs_loop
 from assistance.bootstrap.parts import open_parts
 from assistance.bootstrap.workers import (
     STOP_SECONDS,
     conciliation_loop,
     conciliation_of,
+    history_loop,
     recording,
     relay_loop,
     serve_metrics,
@@ -39,7 +42,7 @@ def run_embedded_worker(settings: Settings, stop: threading.Event) -> None:
     delivery re-armed. An advisory lock makes sure that nobody else is at work. Raises `SettingsError` when there is.
     """
     url = settings.database_url.get_secret_value()
-    with open_parts(settings, "worker", stop, pool_size=24) as parts, ExitStack() as closing:
+    with open_parts(settings, "worker", stop, pool_size=27) as parts, ExitStack() as closing:
         lock = hold(url, Lock.EMBEDDED_WORKER)
         if lock is None:
             raise SettingsError("Another embedded worker is at work on this database.")
@@ -53,12 +56,16 @@ def run_embedded_worker(settings: Settings, stop: threading.Event) -> None:
         ready = hold(url, Lock.CONSUMERS_RUN)
         if ready is not None:
             closing.callback(ready.close)
-        relay = Relay(parts.database, broker.publisher(), parts.configuration.channels)
+        publisher = broker.publisher()
+        relay = Relay(parts.database, publisher, parts.configuration.channels)
+        closing.enter_context(beating(parts, "worker", lambda: {"broker": publisher.state}))
         serve_metrics(parts, closing, alive=relay.is_alive)
         threads = [
             threading.Thread(target=relay_loop, args=(parts, relay), name="relay"),
             threading.Thread(target=conciliation_loop, args=(parts,), name="conciliation"),
             threading.Thread(target=timers_loop, args=(parts,), name="timers"),
+            threading.Thread(target=jobs_loop, args=(parts,), name="operations"),
+            threading.Thread(target=history_loop, args=(parts,), name="history"),
         ]
         for thread in threads:
             thread.start()

@@ -16,8 +16,9 @@ from assistance.runtime import faults, ids, metrics
 from assistance.runtime.crash_reports import report_crashes
 from assistance.runtime.logs import configure_logs
 from assistance.runtime.loop import patiently
-from assistance.settings import MEMORY_BROKER, Settings, faults_ordered_by_a_test
+from assistance.settings import MEMORY_BROKER, Settings, faults_ordered_by_a_test, span_queue_size
 from assistance.storage.database import Database
+from assistance.tracing.start import end_traces, start_traces
 
 log = structlog.get_logger()
 
@@ -51,34 +52,45 @@ def configuration_of(settings: Settings) -> Configuration:
     return load_configuration(settings.config)
 
 
-def open_database(settings: Settings, service: str, *, pool_size: int, deadline_seconds: float = 30.0) -> Database:
+def open_database(
+    settings: Settings, service: str, *, pool_size: int, deadline_seconds: float = 30.0, looks_up: bool = False
+) -> Database:
     """The database that the settings name; connects at first use."""
     return Database(
         settings.database_url.get_secret_value(),
         pool_size=pool_size,
         deadline_seconds=deadline_seconds,
         application=f"assistance-{service}",
+        looks_up=looks_up,
     )
 
 
 def announce(settings: Settings, service: str) -> None:
-    """Logs and crash reports for this process, and the settings that alerts compare with."""
+    """Logs, crash reports and traces for this process, and the settings that alerts compare with.
+
+    Raises `SettingsError`.
+    """
     configure_logs(service, level=settings.log_level, fmt=settings.log_format)
     metrics.outbox_limit.set(settings.outbox_limit)
     faults.arm(faults_ordered_by_a_test())
     if settings.sentry_dsn is not None:
         report_crashes(settings.sentry_dsn.get_secret_value(), service, __version__)
+    if settings.traces == "otlp":
+        worker = ids.worker_name(service)
+        start_traces(f"assistance-{service}", __version__, worker=worker, queue_size=span_queue_size())
 
 
 @contextmanager
-def open_parts(settings: Settings, service: str, stop: threading.Event, *, pool_size: int) -> Iterator[Parts]:
-    """Open what a worker needs; waits for the database, refuses another schema.
+def open_parts(
+    settings: Settings, service: str, stop: threading.Event, *, pool_size: int, looks_up: bool = False
+) -> Iterator[Parts]:
+    """Open what a worker needs; waits for the database, refuses another schema. `looks_up` is as for `Database`.
 
     Raises `SettingsError`, `SchemaMismatch`, and `Stopped` when asked to stop while waiting.
     """
     announce(settings, service)
     configuration = configuration_of(settings)
-    database = open_database(settings, service, pool_size=pool_size)
+    database = open_database(settings, service, pool_size=pool_size, looks_up=looks_up)
     worker = ids.worker_name(service)
     parts = Parts(settings=settings, configuration=configuration, database=database, stop=stop, worker=worker)
     try:
@@ -86,3 +98,4 @@ def open_parts(settings: Settings, service: str, stop: threading.Event, *, pool_
         yield parts
     finally:
         database.close()
+        end_traces()

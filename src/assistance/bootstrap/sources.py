@@ -7,7 +7,6 @@ from typing import Any
 from assistance.api.parsing import parse_json
 from assistance.api.problems import Problem
 from assistance.api.schema import parse_submission
-from assistance.bootstrap.parts import configuration_of
 from assistance.configuration import Configuration
 from assistance.domain.errors import SettingsError, Unmappable
 from assistance.domain.request import Submission
@@ -61,9 +60,8 @@ def mapper_of(configuration: Configuration) -> Mapper:
     return Mapper(read_json, to_submission)
 
 
-def letter_replay(settings: Settings, database: Database) -> LetterReplay:
-    """What replays the dead letters of sources; the relay's poll finds the new requests. Raises `SettingsError`."""
-    configuration = configuration_of(settings)
+def letter_replay(settings: Settings, configuration: Configuration, database: Database) -> LetterReplay:
+    """What replays the dead letters of sources; the relay's poll finds the new requests."""
     intake = Intake(
         database,
         configuration,

@@ -8,7 +8,9 @@ from contextlib import ExitStack
 
 import structlog
 
+from assistance.bootstrap.beating import beating
 from assistance.bootstrap.consuming import consuming_of, watching
+from assistance.bootstrap.operating import jobs_loop
 from assistance.bootstrap.parts import Parts, configuration_of, open_parts
 from assistance.broker.contract import Publisher, Subscriber, Subscription
 from assistance.broker.topology import DEAD_LETTER_QUEUE
@@ -18,6 +20,7 @@ from assistance.conciliation.stragglers import Conciliation
 from assistance.conciliation.timers import Timers
 from assistance.deadletters.recorder import Recorder
 from assistance.domain.errors import SettingsError
+from assistance.history.roll_up import RollUp
 from assistance.relay.publish import Relay
 from assistance.relay.wakeup import WakeUp
 from assistance.runtime import metrics
@@ -40,22 +43,27 @@ _TIMERS_SECONDS = 1.0
 
 def run_relay(settings: Settings, stop: threading.Event) -> None:
     """Publish due outbox rows until asked to stop."""
-    with open_parts(settings, "relay", stop, pool_size=2) as parts, ExitStack() as closing:
+    with open_parts(settings, "relay", stop, pool_size=3, looks_up=True) as parts, ExitStack() as closing:
         publisher = _rabbit_publisher(parts)
         closing.callback(publisher.close)
         relay = Relay(parts.database, publisher, parts.configuration.channels)
         serve_metrics(parts, closing, alive=relay.is_alive)
-        relay_loop(parts, relay)
+        with beating(parts, "relay", lambda: {"broker": publisher.state}):
+            relay_loop(parts, relay)
 
 
 def run_consumer(settings: Settings, channels: Collection[str], stop: threading.Event) -> None:
     """Deliver what the queues of these channels hold (all configured ones when none is named)."""
     channels = channels or configuration_of(settings).channels
     busy = settings.workers_per_channel * len(channels)
-    with open_parts(settings, "consumer", stop, pool_size=min(busy, 32) + 2) as parts, ExitStack() as closing:
+    connections = min(busy, 32) + 3
+    with open_parts(settings, "consumer", stop, pool_size=connections, looks_up=True) as parts, ExitStack() as closing:
         consuming = consuming_of(parts, channels)
         serve_metrics(parts, closing)
         subscriber = _rabbit_subscriber(parts)
+        closing.enter_context(
+            beating(parts, "consumer", lambda: {"broker": subscriber.state, "channels": sorted(channels)})
+        )
         with watching(parts, subscriber, consuming):
             subscriber.start(consuming.subscriptions)
             log.info("consumer.started", channels=[subscription.queue for subscription in consuming.subscriptions])
@@ -64,11 +72,11 @@ def run_consumer(settings: Settings, channels: Collection[str], stop: threading.
 
 
 def run_conciliation(settings: Settings, stop: threading.Event, *, once: bool = False) -> None:
-    """Re-arm stragglers, fire timers, drain the dead letter queue, delete what was kept long enough.
+    """Re-arm stragglers, fire timers, drain the dead letter queue, carry out operations, write the history, purge.
 
     With `once`: one round over the database, without the dead letter queue.
     """
-    with open_parts(settings, "conciliation", stop, pool_size=_RECORDER_WORKERS + 3) as parts, ExitStack() as closing:
+    with open_parts(settings, "conciliation", stop, pool_size=_RECORDER_WORKERS + 6) as parts, ExitStack() as closing:
         if once:
             conciliation = conciliation_of(parts)
             while conciliation.one_pass():
@@ -76,14 +84,24 @@ def run_conciliation(settings: Settings, stop: threading.Event, *, once: bool = 
             timers = timers_of(parts)
             while timers.one_pass():
                 pass
+            rolling = RollUp(parts.database)
+            while rolling.one_pass():
+                pass
             return
         serve_metrics(parts, closing)
         subscriber = _rabbit_subscriber(parts)
         subscriber.start([recording(parts)])
-        firing = threading.Thread(target=timers_loop, args=(parts,), name="timers")
-        firing.start()
+        closing.enter_context(beating(parts, "conciliation", lambda: {"broker": subscriber.state}))
+        beside = [
+            threading.Thread(target=timers_loop, args=(parts,), name="timers"),
+            threading.Thread(target=jobs_loop, args=(parts,), name="operations"),
+            threading.Thread(target=history_loop, args=(parts,), name="history"),
+        ]
+        for thread in beside:
+            thread.start()
         conciliation_loop(parts)
-        firing.join()
+        for thread in beside:
+            thread.join()
         subscriber.stop(STOP_SECONDS)
 
 
@@ -91,7 +109,11 @@ def relay_loop(parts: Parts, relay: Relay) -> None:
     """Publish at every wake-up and every poll until asked to stop."""
     url = parts.settings.database_url.get_secret_value()
     wake_up = WakeUp(url, parts.settings.relay_poll_seconds, parts.stop)
-    run_passes("relay", relay.one_pass, lambda: wake_up.wait(relay.next_due_seconds), parts.stop)
+
+    def wait() -> None:
+        relay.is_told = wake_up.wait(relay.next_due_seconds)
+
+    run_passes("relay", relay.one_pass, wait, parts.stop)
 
 
 def conciliation_of(parts: Parts) -> Conciliation:
@@ -109,6 +131,12 @@ def timers_of(parts: Parts) -> Timers:
 def timers_loop(parts: Parts) -> None:
     """Fire what is due every second until asked to stop."""
     run_passes("timers", timers_of(parts).one_pass, lambda: parts.stop.wait(_TIMERS_SECONDS), parts.stop)
+
+
+def history_loop(parts: Parts) -> None:
+    """Write down what happened in each minute as soon as it is over, until asked to stop."""
+    rolling = RollUp(parts.database)
+    run_passes("history", rolling.one_pass, lambda: parts.stop.wait(rolling.next_seconds), parts.stop)
 
 
 def conciliation_loop(parts: Parts) -> None:

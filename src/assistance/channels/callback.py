@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from assistance.channels.contract import Capabilities, ChannelType, DeliveryKey, Health, Rendered, View
+from assistance.channels.contract import Capabilities, ChannelType, DeliveryKey, Health, Part, Rendered, View
 from assistance.channels.http import (
     Answer,
     Endpoint,
@@ -25,7 +25,7 @@ from assistance.channels.kept import Kept
 from assistance.channels.options import ChannelOptions
 from assistance.channels.public_addresses import only_public, parse_public_url
 from assistance.channels.text import title
-from assistance.channels.webhook import WebhookOptions, send_signed, signing_key
+from assistance.channels.webhook import WebhookOptions, as_text, send_signed, signing_key
 from assistance.channels.wire import NotConnected, Resolve, resolve
 from assistance.domain.outcome import (
     CannotTell,
@@ -40,6 +40,18 @@ from assistance.runtime.clock import Deadline
 _LONGEST_WAIT_SECONDS = 3600.0
 _ASKS_TO_WAIT = frozenset({429, 502, 503, 504})
 _GONE = 410
+
+
+def render(view: View) -> Rendered:
+    """The event as it was written down when it happened; without one, that the request was accepted."""
+    request = view.request
+    told = {"id": str(request.id), "ref": request.ref, "topic": request.topic, "priority": str(request.priority)}
+    return Rendered(text=title(request), content=view.payload or {"type": "assistance.accepted", "data": told})
+
+
+def preview(view: View) -> tuple[Part, ...]:
+    """The body."""
+    return (as_text(render(view)),)
 
 
 class CallbackOptions(ChannelOptions):
@@ -88,9 +100,7 @@ class CallbackChannel:
 
     def render(self, view: View) -> Rendered:
         """The event as it was written down when it happened; without one, that the request was accepted."""
-        request = view.request
-        told = {"id": str(request.id), "ref": request.ref, "topic": request.topic, "priority": str(request.priority)}
-        return Rendered(text=title(request), content=view.payload or {"type": "assistance.accepted", "data": told})
+        return render(view)
 
     def send(self, rendered: Rendered, destination: Mapping[str, Any], key: DeliveryKey, deadline: Deadline) -> Outcome:
         """Post the body once, signed for this moment; its id is the same at every try, replays included."""
@@ -155,4 +165,5 @@ CHANNEL_TYPE = ChannelType(
     capabilities=Capabilities(for_people=False, one_provider=False, max_text=0),
     options=CallbackOptions,
     build=CallbackChannel,
+    preview=preview,
 )

@@ -72,6 +72,14 @@ class Rendered:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """A piece of a message as text, with what it is to readers ("Subject") where that does not go without saying."""
+
+    text: str
+    label: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DeliveryKey:
     """What makes a send recognisable at the provider: the same delivery and series always give the same key."""
 
@@ -119,9 +127,12 @@ class ChannelType:
 
     `options` is the pydantic model of its part of the TOML table (everything but the keys common to all types); it
     forbids unknown keys and resolves secrets with `channels.options.Secret`. `build` may not do I/O.
+    `preview` is what `Channel.render` makes of a view, as text for people who look at it elsewhere. It needs no
+    options, so that secrets stay with those who send. None: such messages cannot be shown elsewhere.
     """
 
     name: str
     capabilities: Capabilities
     options: type[BaseModel]
     build: Callable[[Any], Channel]
+    preview: Callable[[View], tuple[Part, ...]] | None = None

@@ -84,8 +84,6 @@ class EmailChannel:
 
     def render(self, view: View) -> Rendered:
         """Subject and plain text."""
-        if view.follow_up is not None:
-            return email_message.render_follow_up(view, view.follow_up)
         return email_message.render(view)
 
     def send(self, rendered: Rendered, destination: Mapping[str, Any], key: DeliveryKey, deadline: Deadline) -> Outcome:
@@ -183,5 +181,9 @@ def _said(answer: tuple[int, bytes]) -> str:
 
 
 CHANNEL_TYPE = ChannelType(
-    name="email", capabilities=Capabilities(follow_ups=True), options=EmailOptions, build=EmailChannel
+    name="email",
+    capabilities=Capabilities(follow_ups=True),
+    options=EmailOptions,
+    build=EmailChannel,
+    preview=email_message.preview,
 )

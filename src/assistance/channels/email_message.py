@@ -17,7 +17,7 @@ from typing import Any
 
 from email_validator import EmailNotValidError, ValidatedEmail, validate_email
 
-from assistance.channels.contract import DeliveryKey, FollowUp, Rendered, View
+from assistance.channels.contract import DeliveryKey, FollowUp, Part, Rendered, View
 from assistance.channels.text import (
     Said,
     attachments,
@@ -57,6 +57,19 @@ def parse_address(text: str) -> ValidatedEmail:
 
 
 def render(view: View) -> Rendered:
+    """The mail that tells a view."""
+    return _render_request(view) if view.follow_up is None else _render_follow_up(view, view.follow_up)
+
+
+def preview(view: View) -> tuple[Part, ...]:
+    """Subject and body, and who gets an answer when that is not the sender."""
+    content = render(view).content
+    reply_to = content.get("reply_to")
+    answered = (Part(label="Answers go to", text=reply_to),) if reply_to else ()
+    return (Part(label="Subject", text=content["subject"]), *answered, Part(text=content["body"]))
+
+
+def _render_request(view: View) -> Rendered:
     """Subject, body (notices first), and the customer's address to answer to, when there is a valid one."""
     request = view.request
     about = one_line(request.title) if request.title else one_line(request.description, _SUMMARY_CHARACTERS)
@@ -69,9 +82,9 @@ def render(view: View) -> Rendered:
     return Rendered(text=subject, content=content | ({"reply_to": reply_to} if reply_to else {}))
 
 
-def render_follow_up(view: View, follow_up: FollowUp) -> Rendered:
+def _render_follow_up(view: View, follow_up: FollowUp) -> Rendered:
     """An answer to the mail that told the request."""
-    first = render(view)
+    first = _render_request(view)
     parts = ["\n".join(notices(view)), f"{headline(follow_up)} ({title(view.request)}):", clean(follow_up.text)]
     content = {**first.content, "subject": f"Re: {first.text}", "body": "\n\n".join(part for part in parts if part)}
     return Rendered(text=f"Re: {first.text}", content=content)

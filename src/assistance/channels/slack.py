@@ -128,8 +128,6 @@ class SlackChannel:
 
     def render(self, view: View) -> Rendered:
         """Block Kit and one line of text."""
-        if view.follow_up is not None:
-            return slack_message.render_follow_up(view, view.follow_up)
         return slack_message.render(view)
 
     def send(self, rendered: Rendered, destination: Mapping[str, Any], key: DeliveryKey, deadline: Deadline) -> Outcome:
@@ -254,4 +252,5 @@ CHANNEL_TYPE = ChannelType(
     capabilities=Capabilities(lookup=True, follow_ups=True, pace_per_second=_PACE_PER_SECOND),
     options=SlackOptions,
     build=SlackChannel,
+    preview=slack_message.preview,
 )

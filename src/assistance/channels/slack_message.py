@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from assistance.channels.contract import FollowUp, Rendered, View
+from assistance.channels.contract import FollowUp, Part, Rendered, View
 from assistance.channels.text import attachments, clean, details, facts, headline, notices, one_line, title, transcript
 from assistance.domain.request import AssistanceRequest
 
@@ -28,6 +28,27 @@ def escape(text: str) -> str:
 
 
 def render(view: View) -> Rendered:
+    """The message that tells a view."""
+    return _render_request(view) if view.follow_up is None else _render_follow_up(view, view.follow_up)
+
+
+def preview(view: View) -> tuple[Part, ...]:
+    """The message as Slack shows it: a part for each block."""
+    return tuple(map(_shown, render(view).content["blocks"]))
+
+
+def _shown(block: dict[str, Any]) -> Part:
+    if block["type"] == "context":
+        return Part(text="\n".join(_unescaped(element["text"]) for element in block["elements"]))
+    return Part(text=_unescaped(block["text"]["text"]), label="Heading" if block["type"] == "header" else "")
+
+
+def _unescaped(text: str) -> str:
+    """What `escape` was given; `&` last."""
+    return text.replace("&gt;", ">").replace("&lt;", "<").replace("&amp;", "&")
+
+
+def _render_request(view: View) -> Rendered:
     """The message about a request. A description of 4,000 characters is whole unless escaping more than doubles it.
 
     What else the bot sent follows as far as there is room, the end of the conversation first.
@@ -51,7 +72,7 @@ def render(view: View) -> Rendered:
     return Rendered(text=summary, content={"blocks": blocks})
 
 
-def render_follow_up(view: View, follow_up: FollowUp) -> Rendered:
+def _render_follow_up(view: View, follow_up: FollowUp) -> Rendered:
     """What was added; in a thread the request itself is in sight already."""
     who, name = headline(follow_up), title(view.request)
     summary = escape(f"{view.request.ref} · {who}: {one_line(follow_up.text, _SUMMARY_CHARACTERS)}")

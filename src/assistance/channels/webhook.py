@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, SecretStr
 
-from assistance.channels.contract import Capabilities, ChannelType, DeliveryKey, Health, Rendered, View
+from assistance.channels.contract import Capabilities, ChannelType, DeliveryKey, Health, Part, Rendered, View
 from assistance.channels.http import (
     Answer,
     Endpoint,
@@ -93,6 +93,44 @@ def _checked_secret(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def render(view: View) -> Rendered:
+    """The request as data, unchanged: machines read it."""
+    request = view.request
+    created_at = request.created_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    data = {
+        "id": str(request.id),
+        "ref": request.ref,
+        "topic": request.topic,
+        "title": request.title,
+        "description": request.description,
+        "priority": str(request.priority),
+        "customer": dict(request.customer),
+        "conversation": {**request.conversation, "transcript": list(request.transcript)},
+        "bot": dict(request.bot),
+        "attachments": list(request.attachments),
+        "metadata": dict(request.metadata),
+        "created_at": created_at,
+    }
+    text = f"{title(request)}: {one_line(request.description)}"
+    if (added := view.follow_up) is not None:
+        told = {"version": view.event_version, "text": added.text, "from": added.author}
+        return Rendered(
+            text=f"{request.ref} · {headline(added)}: {one_line(added.text)}",
+            content={"type": FOLLOW_UP_TYPE, "timestamp": created_at, "data": {**data, "follow_up": told}},
+        )
+    return Rendered(text=text, content={"type": EVENT_TYPE, "timestamp": created_at, "data": data})
+
+
+def preview(view: View) -> tuple[Part, ...]:
+    """The body."""
+    return (as_text(render(view)),)
+
+
+def as_text(rendered: Rendered) -> Part:
+    """A body of JSON for people to read."""
+    return Part(label="Body", text=json.dumps(rendered.content, indent=2, ensure_ascii=False))
+
+
 class WebhookOptions(ChannelOptions):
     """Where to send, and the secret that the receiver checks the signature with."""
 
@@ -115,30 +153,7 @@ class WebhookChannel:
 
     def render(self, view: View) -> Rendered:
         """The request as data, unchanged: machines read it."""
-        request = view.request
-        created_at = request.created_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
-        data = {
-            "id": str(request.id),
-            "ref": request.ref,
-            "topic": request.topic,
-            "title": request.title,
-            "description": request.description,
-            "priority": str(request.priority),
-            "customer": dict(request.customer),
-            "conversation": {**request.conversation, "transcript": list(request.transcript)},
-            "bot": dict(request.bot),
-            "attachments": list(request.attachments),
-            "metadata": dict(request.metadata),
-            "created_at": created_at,
-        }
-        text = f"{title(request)}: {one_line(request.description)}"
-        if (added := view.follow_up) is not None:
-            told = {"version": view.event_version, "text": added.text, "from": added.author}
-            return Rendered(
-                text=f"{request.ref} · {headline(added)}: {one_line(added.text)}",
-                content={"type": FOLLOW_UP_TYPE, "timestamp": created_at, "data": {**data, "follow_up": told}},
-            )
-        return Rendered(text=text, content={"type": EVENT_TYPE, "timestamp": created_at, "data": data})
+        return render(view)
 
     def send(self, rendered: Rendered, destination: Mapping[str, Any], key: DeliveryKey, deadline: Deadline) -> Outcome:  # noqa: ARG002 (the URL is a secret and therefore in no destination)
         """Post the body once, signed for this moment."""
@@ -228,4 +243,5 @@ CHANNEL_TYPE = ChannelType(
     capabilities=Capabilities(follow_ups=True, for_people=False),
     options=WebhookOptions,
     build=WebhookChannel,
+    preview=preview,
 )

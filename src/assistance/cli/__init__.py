@@ -12,18 +12,23 @@ import click
 
 from assistance import __version__
 from assistance.cli import (
+    audit,
     calling,
     channels,
     clients,
+    console,
     customers,
     dead_letters,
     deliveries,
     drill,
     looking,
+    operations,
     processes,
+    stats,
     unknown,
 )
 from assistance.domain.errors import AssistanceError, SchemaMismatch, SettingsError
+from assistance.search.mistakes import FilterMistake
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -32,7 +37,22 @@ def cli() -> None:
     """The one place between a bot and the people behind it."""
 
 
-for module in (processes, calling, looking, channels, clients, customers, dead_letters, deliveries, unknown, drill):
+for module in (
+    processes,
+    calling,
+    looking,
+    channels,
+    clients,
+    console,
+    customers,
+    dead_letters,
+    deliveries,
+    unknown,
+    operations,
+    audit,
+    drill,
+    stats,
+):
     for command in module.COMMANDS:
         cli.add_command(command)
 
@@ -51,4 +71,4 @@ def run(*words: str) -> None:
         cli(args=[*words, *sys.argv[1:]])
     except AssistanceError as error:
         click.echo(str(error), err=True)
-        sys.exit(2 if isinstance(error, SettingsError | SchemaMismatch) else 1)
+        sys.exit(2 if isinstance(error, SettingsError | SchemaMismatch | FilterMistake) else 1)

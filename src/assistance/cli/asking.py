@@ -12,8 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from assistance.domain.operator import Actor
+    from assistance.operating.acts import Acts
     from assistance.settings import Settings
     from assistance.storage.database import Database
+
+#: Why somebody acts, for the audit log.
+because = click.option("--because", metavar="TEXT", help="Why, for the audit log.")
 
 
 @contextmanager
@@ -38,6 +43,21 @@ def operator() -> str:
         return f"cli:{getpass.getuser()}"
     except (KeyError, OSError):
         return "cli"
+
+
+def actor() -> Actor:
+    """Who acts, for the audit log."""
+    from assistance.domain.operator import Actor
+
+    return Actor(name=operator(), via="command")
+
+
+def acts_on(settings: Settings, database: Database) -> Acts:
+    """What operators do; the configuration file is read by the acts that need it."""
+    from assistance.bootstrap.operating import acts_of
+    from assistance.bootstrap.parts import configuration_of
+
+    return acts_of(settings, lambda: configuration_of(settings), database)
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Commands for channels: list, check, pause, resume."""
+"""Commands for channels: list, check, pause, resume, test."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from assistance.cli.asking import database_of, operator, readable, show_json, show_table
+from assistance.cli.asking import actor, acts_on, database_of, readable, show_json, show_table
 
 if TYPE_CHECKING:
     from assistance.deliveries.channel_states import ChannelState
@@ -75,8 +75,6 @@ def check(names: tuple[str, ...]) -> None:
 @click.option("--reason", required=True, help="For the others who will wonder.")
 def pause(name: str, reason: str) -> None:
     """Send nothing on CHANNEL until it is resumed; what is accepted for it waits."""
-    from assistance.deliveries.channel_states import PauseCause
-    from assistance.deliveries.channel_states import pause as pause_one
     from assistance.settings import load_settings
 
     if not reason.strip():
@@ -84,11 +82,7 @@ def pause(name: str, reason: str) -> None:
     settings = load_settings()
     _must_be_configured(name, _channels_of(settings))
     with database_of(settings) as database:
-        paused = database.run(
-            lambda connection: pause_one(
-                connection, name, cause=PauseCause.OPERATOR, reason=reason.strip(), by=operator()
-            )
-        )
+        paused = acts_on(settings, database).pause(name, actor(), reason=reason.strip())
     click.echo(f"{name} is paused." if paused else f"{name} was paused already; its reason stays as it was.")
 
 
@@ -96,19 +90,31 @@ def pause(name: str, reason: str) -> None:
 @click.argument("name", metavar="CHANNEL")
 def resume(name: str) -> None:
     """Let CHANNEL send again what has waited."""
-    from assistance.deliveries.channel_states import resume as resume_one
     from assistance.deliveries.channel_states import states_of
     from assistance.settings import load_settings
 
     settings = load_settings()
     _must_be_configured(name, _channels_of(settings))
     with database_of(settings) as database:
-        resumed = database.run(lambda connection: resume_one(connection, name))
+        resumed = acts_on(settings, database).resume(name, actor())
         with database.transaction() as connection:
             state = states_of(connection, [name])[name]
     click.echo(f"{name} is resumed." if resumed else f"{name} was not paused.")
     for sentence in sentences_about(state):
         click.echo(sentence)
+
+
+@channels.command()
+@click.argument("name", metavar="CHANNEL")
+def test(name: str) -> None:
+    """Send people on CHANNEL a message that says it is a test."""
+    from assistance.settings import load_settings
+
+    settings = load_settings()
+    _must_be_configured(name, _channels_of(settings))
+    with database_of(settings) as database:
+        sent = acts_on(settings, database).test(name, actor())
+    click.echo(f"{sent.ref} is on its way to {name}: assistance show {sent.ref} tells how it fares.")
 
 
 def sentences_about(state: ChannelState) -> list[str]:

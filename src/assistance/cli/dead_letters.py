@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from assistance.cli.asking import database_of, operator, readable, show_json, show_table
+from assistance.cli.asking import actor, acts_on, because, database_of, readable, show_json, show_table
+from assistance.cli.operations import begin, count, no_wait, rate, watch
 
 if TYPE_CHECKING:
-    from assistance.settings import Settings
+    from assistance.search.letters import Found
+    from assistance.search.place import Place
     from assistance.storage.database import Database
 
+#: What this command does itself, also when no worker runs.
+_FEW = 100
+#: So many letters are read at once.
+_PAGE = 1000
+#: What JSON tells of a letter in a list.
+_SHOWN = (
+    *("id", "delivery_id", "series", "channel", "source", "reason", "error", "cause", "message_id", "body", "headers"),
+    *("created_at", "resolved_at", "resolved_by", "resolution", "request_id", "ref", "topic"),
+)
 _LETTER_ID = click.IntRange(1, 2**63 - 1)
 
 
@@ -28,18 +41,21 @@ _reason = click.option("--reason", help="Only letters with this reason.")
 @dead_letters.command("list")
 @_channel
 @_reason
+@click.option("--cause", help="Only letters with this cause, as the JSON of one of them names it.")
+@click.option("--topic", help="Only letters about requests with this topic.")
+@click.option("--since", help='How far back, such as "2h", or from when on, such as "2026-03-04T14:00:00Z".')
 @click.option("--limit", type=click.IntRange(1, 100_000), default=100)
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
-def list_(channel: str | None, reason: str | None, limit: int, as_json: bool) -> None:
+def list_(limit: int, as_json: bool, **options: str | None) -> None:
     """List open dead letters, oldest first."""
-    from assistance.deadletters.letters import find_letters
     from assistance.settings import load_settings
 
-    with database_of(load_settings()) as database, database.transaction() as connection:
-        rows = find_letters(connection, channel=channel, reason=reason, limit=limit)
+    query = {name: value for name, value in options.items() if value is not None}
+    with database_of(load_settings()) as database:
+        rows = _letters(database, query, limit)
     if as_json:
         for row in rows:
-            show_json(row._asdict())
+            show_json({name: getattr(row, name) for name in _SHOWN})
         return
     show_table(
         ("id", "since", "request", "channel", "reason", "error"),
@@ -67,84 +83,122 @@ def show(letter_id: int) -> None:
 @_channel
 @_reason
 @click.option("--all", "everything", is_flag=True, help="Every letter that can be replayed.")
+@because
 @click.option("--dry-run", is_flag=True, help="Say how many, change nothing.")
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), default=10.0, help="Replays per second.")
+@rate
+@no_wait
 def replay(
-    ids: tuple[int, ...], channel: str | None, reason: str | None, everything: bool, dry_run: bool, rate: float
+    ids: tuple[int, ...],
+    channel: str | None,
+    reason: str | None,
+    everything: bool,
+    because: str | None,
+    dry_run: bool,
+    rate: float,
+    no_wait: bool,
 ) -> None:
-    """Send dead letters again: by ID, by channel, by reason, or --all."""
-    from assistance.deadletters.letters import find_letters
-    from assistance.domain.errors import NotReplayable, OutboxFull, QuotaExceeded
+    """Send dead letters again: by ID, by channel, by reason, or --all.
+
+    More than a hundred are an operation, which the conciliation process carries out.
+    """
     from assistance.settings import load_settings
 
-    if bool(ids) + bool(channel or reason) + everything != 1:
-        raise click.UsageError("Name letters by ID, or by --channel and --reason, or say --all.")
+    query = _query(ids, channel, reason, everything=everything) | ({} if ids else {"replayable": "true"})
     settings = load_settings()
     with database_of(settings) as database:
-        if not ids:
-            with database.transaction() as connection:
-                ids = tuple(r.id for r in find_letters(connection, channel=channel, reason=reason, replayable=True))
+        number = len(ids) if ids else count(database, "replay", query)
         if dry_run:
-            click.echo(f"{len(ids)} dead letters would be replayed.")
+            click.echo(f"{number} dead letters would be replayed.")
             return
+        if number > _FEW and not ids:
+            sys.exit(_operation(database, "replay", query, number, rate, because, wait=not no_wait))
         refused = 0
-        replay_one = _replayer(settings, database, ids)
-        with click.progressbar(ids, label="replaying") as letters:
-            for position, letter_id in enumerate(letters):
-                # Each gets its own due time: the channel is spared even when this command is done long before.
-                try:
-                    replay_one(letter_id, position / rate)
-                except (NotReplayable, OutboxFull, QuotaExceeded) as error:
+        acts, chosen = acts_on(settings, database), ids or _few_letters(database, query)
+        with click.progressbar(length=len(chosen), label="replaying") as bar:
+            for sentence in acts.replay_each(chosen, actor(), reason=because, per_second=rate):
+                bar.update(1)
+                if sentence is not None:
                     refused += 1
-                    click.echo(f"\n{error}", err=True)
-    click.echo(f"{len(ids) - refused} dead letters replayed.")
+                    click.echo(f"\n{sentence}", err=True)
+    click.echo(f"{len(chosen) - refused} dead letters replayed.")
     if refused:
         raise SystemExit(1)
-
-
-def _replayer(settings: Settings, database: Database, ids: Collection[int]) -> Callable[[int, float], None]:
-    """What replays one of these letters, so many seconds from now; a message of a signed source is mapped at once."""
-    from assistance.bootstrap.sources import letter_replay
-    from assistance.deadletters.letters import letters_of_sources
-    from assistance.deliveries.replay import replay as replay_delivery
-
-    actor, check_after = operator(), settings.check_after_seconds
-    with database.transaction() as connection:
-        of_sources = letters_of_sources(connection, ids)
-    mapping = letter_replay(settings, database) if of_sources else None
-
-    def replay_one(letter_id: int, delay: float) -> None:
-        if mapping and letter_id in of_sources:
-            mapping.replay(letter_id, actor=actor)
-            return
-        database.run(
-            lambda connection: replay_delivery(
-                connection, letter_id, actor=actor, check_after=check_after, delay_seconds=delay
-            )
-        )
-
-    return replay_one
 
 
 @dead_letters.command()
-@click.argument("ids", type=_LETTER_ID, nargs=-1, required=True, metavar="ID...")
-def discard(ids: tuple[int, ...]) -> None:
-    """Close dead letters without sending anything."""
-    from assistance.deadletters.letters import discard as discard_one
-    from assistance.domain.errors import NotReplayable
+@click.argument("ids", type=_LETTER_ID, nargs=-1, metavar="[ID]...")
+@_channel
+@_reason
+@click.option("--all", "everything", is_flag=True, help="Every open letter.")
+@because
+@click.option("--dry-run", is_flag=True, help="Say how many, change nothing.")
+@rate
+@no_wait
+def discard(
+    ids: tuple[int, ...],
+    channel: str | None,
+    reason: str | None,
+    everything: bool,
+    because: str | None,
+    dry_run: bool,
+    rate: float,
+    no_wait: bool,
+) -> None:
+    """Close dead letters without sending anything: by ID, by channel, by reason, or --all.
+
+    More than a hundred are an operation, which the conciliation process carries out.
+    """
     from assistance.settings import load_settings
 
-    refused = 0
-    with database_of(load_settings()) as database:
-        for letter_id in ids:
-            try:
-                database.run(lambda connection, letter=letter_id: discard_one(connection, letter, actor=operator()))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
-            except NotReplayable as error:
-                refused += 1
-                click.echo(str(error), err=True)
-    click.echo(f"{len(ids) - refused} dead letters discarded.")
-    if refused:
+    query = _query(ids, channel, reason, everything=everything)
+    settings = load_settings()
+    with database_of(settings) as database:
+        number = len(ids) if ids else count(database, "discard", query)
+        if dry_run:
+            click.echo(f"{number} dead letters would be discarded.")
+            return
+        if number > _FEW and not ids:
+            sys.exit(_operation(database, "discard", query, number, rate, because, wait=not no_wait))
+        chosen = ids or _few_letters(database, query)
+        outcome = acts_on(settings, database).discard(chosen, actor(), reason=because)
+    for sentence in outcome.refused:
+        click.echo(sentence, err=True)
+    click.echo(f"{outcome.done} dead letters discarded.")
+    if outcome.refused:
         raise SystemExit(1)
+
+
+def _query(ids: tuple[int, ...], channel: str | None, reason: str | None, *, everything: bool) -> dict[str, str]:
+    """The filter that the options mean; exactly one way of naming letters is used."""
+    if bool(ids) + bool(channel or reason) + everything != 1:
+        raise click.UsageError("Name letters by ID, or by --channel and --reason, or say --all.")
+    return {name: value for name, value in (("channel", channel), ("reason", reason)) if value}
+
+
+def _few_letters(database: Database, query: dict[str, str]) -> list[int]:
+    """The numbers of the letters that match, the oldest first; no more than this command acts on itself."""
+    return [row.id for row in _letters(database, query, _FEW)]
+
+
+def _letters(database: Database, query: Mapping[str, str], limit: int) -> list[Any]:
+    """The letters that match, the oldest first. Raises `FilterMistake`."""
+    from assistance.search.bounds import every
+    from assistance.search.letters import LetterFilter, find_letters
+
+    wanted, most = LetterFilter.from_query(query), min(limit, _PAGE)
+
+    def page(place: Place | None) -> Found:
+        with database.transaction() as connection:
+            return find_letters(connection, wanted, limit=most, place=place, oldest_first=True)
+
+    return list(islice(every(page, oldest_first=True), limit))
+
+
+def _operation(
+    database: Database, kind: str, query: dict[str, str], number: int, rate: float, because: str | None, *, wait: bool
+) -> int:
+    begun = begin(database, kind, query, shown=number, per_second=rate, parameters={}, reason=because)
+    return watch(database, begun) if wait else 0
 
 
 COMMANDS = (dead_letters,)

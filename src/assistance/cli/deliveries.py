@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from assistance.cli.asking import database_of, operator, show_json
+from assistance.cli.asking import actor, acts_on, because, database_of, operator, show_json
 
 
 @click.group()
@@ -17,11 +17,19 @@ def deliveries() -> None:
 @click.option("--to", "target", required=True, metavar="CHANNEL", help="Who gets it; a channel of the file.")
 @click.option("--topic", help="Only requests on this topic.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many requests.")
+@because
 @click.option("--dry-run", is_flag=True, help="Say how many, change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of sentences.")
 def reroute(
-    source: str, target: str, topic: str | None, limit: int | None, dry_run: bool, yes: bool, as_json: bool
+    source: str,
+    target: str,
+    topic: str | None,
+    limit: int | None,
+    because: str | None,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Move what waits for one channel to another.
 
@@ -30,7 +38,6 @@ def reroute(
     from assistance.bootstrap.parts import configuration_of
     from assistance.configuration import fold_topic
     from assistance.deliveries.reroute import Reroute, survey
-    from assistance.deliveries.reroute import reroute as move
     from assistance.domain.delivery import CALLBACKS
     from assistance.domain.errors import SettingsError
     from assistance.settings import load_settings
@@ -54,7 +61,7 @@ def reroute(
             waiting = found.moved + found.there_already
             click.confirm(f"Move {waiting} deliveries from {source} to {target}?", abort=True, err=True)
         if not dry_run:
-            found = move(database, order, limit=limit)
+            found = acts_on(settings, database).reroute_backlog(order, actor(), reason=because, limit=limit)
     if as_json:
         show_json({"moved": found.moved, "there_already": found.there_already, "left": dict(found.left)})
         return

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import sys
-from datetime import timedelta
-from typing import Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from assistance.cli.asking import database_of, readable, show_json, show_table
 from assistance.cli.calling import show_from_afar, where
 from assistance.cli.channels import sentences_about
+from assistance.domain.request import Handling, RequestStatus
 
+if TYPE_CHECKING:
+    from assistance.search.place import Place
+    from assistance.search.requests import Found
+
+#: So many rows are read at once.
+_PAGE = 1000
 _as_json = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
 
 
@@ -59,41 +66,52 @@ def show(ref_or_id: str, url: str | None) -> None:
 
 
 @click.command("list")
-@click.option("--status", type=click.Choice(["accepted", "delivered", "undeliverable", "cancelled"]))
+@click.option("--status", type=click.Choice([word.value for word in (*RequestStatus, *Handling)]))
 @click.option("--topic")
 @click.option("--channel")
-@click.option("--since", help='How far back, such as "2h" or "30m".')
+@click.option("--state", "delivery_state", help='That of a delivery, such as "dead", "held" or "retrying".')
+@click.option("--client")
+@click.option("--customer", help="The bot's own id of the customer.")
+@click.option("--text", help="Words in the title or the description.")
+@click.option("--since", help='How far back, such as "2h" or "30m", or from when on, such as "2026-03-04T14:00:00Z".')
+@click.option("--until", help="Before when.")
+@click.option("--older-than", help='Accepted longer ago than, such as "5m".')
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50)
 @_as_json
-def list_(
-    status: str | None, topic: str | None, channel: str | None, since: str | None, limit: int, as_json: bool
-) -> None:
+def list_(limit: int, as_json: bool, **options: str | None) -> None:
     """List requests, newest first."""
-    from assistance.configuration import fold_topic, parse_duration
+    from assistance.search.bounds import every
+    from assistance.search.requests import RequestFilter, find_requests
     from assistance.settings import load_settings
-    from assistance.status.query import list_requests
 
-    try:
-        period = timedelta(seconds=parse_duration(since)) if since else None
-    except ValueError as error:
-        raise click.BadParameter(f"{since!r} {error}", param_hint="--since") from None
-    with database_of(load_settings()) as database, database.transaction() as connection:
-        rows = list_requests(
-            connection,
-            status=status,
-            topic=fold_topic(topic) if topic else None,
-            channel=channel,
-            since=period,
-            limit=limit,
-        )
+    wanted = RequestFilter.from_query({name: value for name, value in options.items() if value is not None})
+    with database_of(load_settings()) as database:
+
+        def page(place: Place | None) -> Found:
+            with database.transaction() as connection:
+                return find_requests(connection, wanted, limit=min(limit, _PAGE), place=place)
+
+        rows = [_listed(row) for row in islice(every(page), limit)]
     if as_json:
         for row in rows:
-            show_json(row._asdict())
+            show_json(row)
         return
+    columns = ("ref", "topic", "status", "created_at", "deliveries")
     show_table(
-        ("ref", "topic", "status", "accepted", "deliveries"),
-        ((r.ref, r.topic, r.status, r.created_at, r.deliveries) for r in rows),
+        ("ref", "topic", "status", "accepted", "deliveries"), ([row[column] for column in columns] for row in rows)
     )
+
+
+def _listed(row: Any) -> dict[str, Any]:
+    told = ", ".join(f"{delivery['channel']}: {delivery['state']}" for delivery in row.told or ())
+    return {
+        "id": row.id,
+        "ref": row.ref,
+        "topic": row.topic,
+        "status": row.handling or row.status,
+        "created_at": row.created_at,
+        "deliveries": told,
+    }
 
 
 @click.command()

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import click
 
-from assistance.cli.asking import database_of, operator, show_json, show_table
+from assistance.cli.asking import actor, acts_on, because, database_of, show_json, show_table
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -43,10 +43,11 @@ def list_(channel: str | None, as_json: bool) -> None:
 @click.option("--delivered", "resolution", flag_value="delivered", multiple=True, help="It arrived.")
 @click.option("--resend", "resolution", flag_value="resend", multiple=True, help="Send it again; the message says so.")
 @click.option("--dead", "resolution", flag_value="dead", multiple=True, help="It did not arrive; a dead letter.")
+@because
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def resolve_(names: tuple[str, ...], resolution: tuple[str, ...], yes: bool) -> None:
+def resolve_(names: tuple[str, ...], resolution: tuple[str, ...], because: str | None, yes: bool) -> None:
     """Say what became of held deliveries; a REF stands for all that its request has."""
-    from assistance.deliveries.resolve import Resolution, resolve
+    from assistance.deliveries.resolve import Resolution
     from assistance.domain.errors import NotHeld
     from assistance.settings import load_settings
 
@@ -63,18 +64,10 @@ def resolve_(names: tuple[str, ...], resolution: tuple[str, ...], yes: bool) -> 
                     click.echo(str(error), err=True)
         if ids and not yes:
             click.confirm(f"Settle {len(ids)} held deliveries with --{resolution[0]}?", abort=True)
-        settled = 0
+        settled, acts = 0, acts_on(settings, database)
         for delivery_id in ids:
             try:
-                database.run(
-                    lambda connection, delivery=delivery_id: resolve(  # type: ignore[misc]  # mypy cannot infer a lambda with a default
-                        connection,
-                        delivery,
-                        Resolution(resolution[0]),
-                        actor=operator(),
-                        check_after=settings.check_after_seconds,
-                    )
-                )
+                acts.resolve(delivery_id, Resolution(resolution[0]), actor(), reason=because)
                 settled += 1
             except NotHeld as error:
                 click.echo(str(error), err=True)

@@ -17,6 +17,9 @@ _IDEMPOTENCY_DAYS = 7
 _BUDGETS_DAYS = 1
 #: No sender that we know repeats a message for longer than a week.
 _SOURCE_MESSAGES_DAYS = 30
+#: Somebody who looks once a year still finds who did what since the last time.
+_AUDIT_DAYS = 400
+_OPERATIONS_DAYS = 90
 
 #: The cheap ones first. A row that somebody holds, such as a request that is being replayed, is passed over.
 _BATCH_OF = {
@@ -32,6 +35,14 @@ _BATCH_OF = {
         DELETE FROM budgets WHERE client IN (
             SELECT client FROM budgets
             WHERE free_at < now() - make_interval(days => :days) LIMIT :batch)""",
+    "audit": """
+        DELETE FROM audit WHERE id IN (
+            SELECT id FROM audit
+            WHERE at < now() - make_interval(days => :days) ORDER BY at LIMIT :batch)""",
+    "operations": """
+        DELETE FROM operations WHERE id IN (
+            SELECT id FROM operations
+            WHERE ended_at < now() - make_interval(days => :days) LIMIT :batch)""",
     "dead_letters": """
         DELETE FROM dead_letters WHERE id IN (
             SELECT l.id FROM dead_letters l
@@ -66,6 +77,8 @@ class Retention:
             "idempotency_keys": _IDEMPOTENCY_DAYS,
             "budgets": _BUDGETS_DAYS,
             "source_messages": _SOURCE_MESSAGES_DAYS,
+            "audit": _AUDIT_DAYS,
+            "operations": _OPERATIONS_DAYS,
         }
 
         def delete_batch(connection: Connection, table: str) -> int:

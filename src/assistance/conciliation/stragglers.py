@@ -41,9 +41,11 @@ _REARM = text(
         FROM straggler WHERE d.id = straggler.id
         RETURNING d.id, d.series, d.attempt, d.state, d.request_id, d.channel, d.next_attempt_at
     )
-    INSERT INTO outbox (delivery_id, series, attempt, request_id, channel, available_at)
+    INSERT INTO outbox (delivery_id, series, attempt, request_id, channel, available_at, headers)
     SELECT id, series, greatest(1, attempt + (state = 'pending')::int), request_id, channel,
-           greatest(now(), next_attempt_at)
+           greatest(now(), next_attempt_at),
+           coalesce((SELECT jsonb_strip_nulls(jsonb_build_object('traceparent', r.route->'traceparent'))
+                     FROM requests r WHERE r.id = moved.request_id), '{}')
     FROM moved
     ON CONFLICT (delivery_id, series, attempt) DO UPDATE SET available_at = excluded.available_at
     RETURNING channel

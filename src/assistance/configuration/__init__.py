@@ -10,10 +10,10 @@ from assistance.configuration.model import (
     IssuerSettings,
     SourceSettings,
     WebhookSettings,
-    fold_topic,
 )
 from assistance.configuration.reader import load_configuration
 from assistance.configuration.values import parse_duration, parse_rate
+from assistance.domain.route import fold_topic
 
 __all__ = [
     "ChannelSettings",

@@ -106,11 +106,6 @@ class Configuration:
         return next((webhook for webhook in found if webhook.client in (None, client)), None)
 
 
-def fold_topic(topic: str) -> str:
-    """The form in which topics are compared: trimmed and case-folded."""
-    return topic.strip().casefold()
-
-
 def _explain_option(where: str, channel_type: ChannelType, item: Mapping[str, Any]) -> str:
     path = [str(part) for part in item["loc"]]
     if path[:1] == ["webhooks"] and len(path) > 2:  # the options of the channel for callbacks are tables of the file

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from assistance.configuration.mistakes import Mistakes
-from assistance.configuration.model import SourceSettings, fold_topic
+from assistance.configuration.model import SourceSettings
 from assistance.configuration.templates import Path, Template, parse_path, parse_pattern, text_of
 from assistance.configuration.values import NAME, did_you_mean
 from assistance.domain.request import Submission
+from assistance.domain.route import fold_topic
 from assistance.domain.source import Scheme
 
 _KEYS = ("scheme", "secret", "verify_token", "message_id", "only", "request")

@@ -8,9 +8,8 @@ from itertools import pairwise
 from typing import Any
 
 from assistance.configuration.mistakes import Mistakes
-from assistance.configuration.model import fold_topic
 from assistance.configuration.values import channel_names, did_you_mean, positive_duration
-from assistance.domain.route import Route, Step
+from assistance.domain.route import Route, Step, fold_topic
 
 _LONGEST_TOPIC = 64
 _ROUTE_KEYS = ("to", "fallback", "last_resort")

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar, assert_never
+from typing import TypeVar, assert_never
 
 import structlog
 from sqlalchemy import Connection
 
 from assistance.broker.contract import Answer, Received
-from assistance.channels.contract import Channel, DeliveryKey, View
+from assistance.channels.contract import Channel
 from assistance.configuration import ChannelSettings
+from assistance.consumer.calls import Calls
 from assistance.consumer.gate import Gate, Mode
 from assistance.consumer.report import report
 from assistance.consumer.shared import SharedTransactions
+from assistance.consumer.traces import processing, settling
 from assistance.consumer.view import view_of
 from assistance.deliveries.bury import record_stray
 from assistance.deliveries.claim import LOOKER_DIED, claim
@@ -40,11 +42,10 @@ from assistance.domain.outcome import (
     Lookup,
     Outcome,
     RetryLater,
-    Unknown,
 )
 from assistance.resilience.pacing import Pace
 from assistance.runtime import metrics
-from assistance.runtime.clock import Deadline, monotonic, random_fraction
+from assistance.runtime.clock import monotonic, random_fraction, unix_nanoseconds
 from assistance.runtime.faults import fault_point
 from assistance.runtime.loop import Stopped, patiently
 from assistance.storage.database import Database
@@ -53,8 +54,6 @@ log = structlog.get_logger()
 
 Result = TypeVar("Result")
 
-#: The call must end well before its lease does, or somebody else would look the message up meanwhile.
-_PART_OF_LEASE = 0.8
 #: How long a result in hand waits for the database after the process was asked to stop.
 _GRACE_SECONDS = 20.0
 
@@ -84,7 +83,7 @@ class Deliverer:
         self._database = database
         self._gate = gate
         self._name = settings.name
-        self._channel = channel
+        self._calls = Calls(settings.name, channel, timeout_seconds=settings.timeout_seconds, lease_seconds=times.lease)
         self._capabilities = settings.type.capabilities
         self._policy = Policy(
             retry=settings.retry,
@@ -93,7 +92,6 @@ class Deliverer:
             on_unknown=settings.on_unknown,
         )
         self._pacer = _pacer(settings, channel, times)
-        self._timeout = settings.timeout_seconds
         self._worker = worker
         self._times = times
         self._stop = stop
@@ -125,22 +123,27 @@ class Deliverer:
             if self._gate.mode is Mode.OUT:
                 return Answer.LEAVE  # the pause that follows gives it back
             fault_point("consumer.before_claim")
+            began_ns = unix_nanoseconds()
             claimed = self._claim(hint)
-            match claimed:
-                case ToSend():
-                    return self._send(claimed)
-                case ToLookUp():
-                    return self._look_up(claimed)
-                case AlreadyDead():
-                    metrics.delivery_duplicates.labels("dead").inc()
-                    return Answer.REJECT
-                case NothingToDo(reason=reason):
-                    metrics.delivery_duplicates.labels(reason).inc()
-                    return Answer.ACK
-                case NoSuchDelivery():
-                    self._record_unknown(received)
-                    return Answer.ACK
-            assert_never(claimed)
+            with processing(received, hint, claimed, began_ns):
+                return self._act(received, claimed)
+
+    def _act(self, received: Received, claimed: Claim) -> Answer:
+        match claimed:
+            case ToSend():
+                return self._send(claimed)
+            case ToLookUp():
+                return self._look_up(claimed)
+            case AlreadyDead():
+                metrics.delivery_duplicates.labels("dead").inc()
+                return Answer.REJECT
+            case NothingToDo(reason=reason):
+                metrics.delivery_duplicates.labels(reason).inc()
+                return Answer.ACK
+            case NoSuchDelivery():
+                self._record_unknown(received)
+                return Answer.ACK
+        assert_never(claimed)
 
     def _claim(self, hint: Hint) -> Claim:
         pacer = self._pacer
@@ -164,7 +167,7 @@ class Deliverer:
         view = view_of(claimed, self._capabilities)
         started = monotonic()
         fault_point("consumer.after_claim")
-        outcome = self._call_send(view, claimed)
+        outcome = self._calls.send(view, claimed)
         fault_point("consumer.after_send")
         self._count(outcome)
         standing = Standing(spent=lease.spent, looks=0, elapsed_seconds=lease.elapsed_now)
@@ -196,24 +199,6 @@ class Deliverer:
                 lambda connection: pacer.close(connection, claimed.destination, wait), grace_seconds=_GRACE_SECONDS
             )
 
-    def _deadline(self, lease: Lease) -> Deadline:
-        """When the call must have ended: a process that was stopped since the claim has no time left for it."""
-        return Deadline(min(monotonic() + self._timeout, lease.claimed_at + self._times.lease * _PART_OF_LEASE))
-
-    def _call_send(self, view: View, claimed: ToSend) -> Outcome:
-        try:
-            rendered = self._channel.render(view)
-            destination = self._destination(claimed.destination, claimed.told.thread if claimed.told else None)
-            return self._channel.send(rendered, destination, _key(claimed.lease), self._deadline(claimed.lease))
-        except Exception as error:
-            # A channel type broke its contract. Whether bytes went out is anybody's guess, so nobody guesses.
-            log.exception("consumer.channel_raised")
-            return Unknown(code="channel_raised", detail=f"The channel type raised {type(error).__name__}.")
-
-    def _destination(self, own: Mapping[str, Any] | None, thread: Mapping[str, Any] | None) -> Mapping[str, Any]:
-        destination = own or self._channel.destination
-        return {**destination, "thread": thread} if thread else destination
-
     def _look_up(self, claimed: ToLookUp) -> Answer:
         lease = claimed.lease
         started = monotonic()
@@ -224,7 +209,7 @@ class Deliverer:
             detail = "The worker that looked it up did not come back."
             lookup = CannotTell(code=LOOKER_DIED, detail=detail, look_again=True)
         else:
-            lookup = self._call_lookup(claimed)
+            lookup = self._calls.look_up(claimed)
             fault_point("consumer.after_look")
             self._count(lookup)
         standing = Standing(spent=lease.spent, looks=lease.looks, elapsed_seconds=lease.elapsed_now)
@@ -233,25 +218,18 @@ class Deliverer:
         report(self._name, lookup, lease, settlement, concluded, seconds=monotonic() - started)
         return _answer_for(settlement, concluded)
 
-    def _call_lookup(self, claimed: ToLookUp) -> Lookup:
-        try:
-            destination = self._destination(claimed.destination, claimed.thread)
-            return self._channel.lookup(destination, _key(claimed.lease), claimed.since, self._deadline(claimed.lease))
-        except Exception as error:
-            log.exception("consumer.channel_raised")
-            detail = f"The channel type raised {type(error).__name__}."
-            return CannotTell(code="channel_raised", detail=detail, look_again=True)
-
     def _conclude(self, lease: Lease, settlement: Settlement, outcome: Outcome | None) -> Concluded:
         """Write the result down; worth waiting for even when asked to stop: without it the message may go out twice."""
-        concluded = self._shared.conclude(lease, settlement, outcome)
-        if concluded is None:
-            concluded = self._patiently(
-                lambda connection: conclude(
-                    connection, lease, settlement, outcome, actor=self._worker, check_after=self._times.check_after
-                ),
-                grace_seconds=_GRACE_SECONDS,
-            )
+        with settling(settlement) as span:
+            concluded = self._shared.conclude(lease, settlement, outcome)
+            if concluded is None:
+                concluded = self._patiently(
+                    lambda connection: conclude(
+                        connection, lease, settlement, outcome, actor=self._worker, check_after=self._times.check_after
+                    ),
+                    grace_seconds=_GRACE_SECONDS,
+                )
+            span.note({"assistance.kept": concluded.kept, "assistance.cancelled": concluded.cancelled})
         fault_point("consumer.after_settled")
         return concluded
 
@@ -284,10 +262,6 @@ def _pacer(settings: ChannelSettings, channel: Channel, times: Times) -> Pacer |
         destination=channel.destination,
         check_after_seconds=times.check_after,
     )
-
-
-def _key(lease: Lease) -> DeliveryKey:
-    return DeliveryKey(delivery_id=lease.hint.delivery_id, series=lease.hint.series)
 
 
 def _answer_for(settlement: Settlement, concluded: Concluded) -> Answer:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, assert_never
+from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, func, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from assistance.deliveries.lease import Lease
 from assistance.domain.delivery import AttemptOutcome
@@ -31,6 +32,13 @@ def close_attempt(connection: Connection, lease: Lease, outcome: Outcome) -> Non
     """Close the attempt."""
     this = {"delivery": lease.hint.delivery_id, "in_series": lease.hint.series, "attempt": lease.attempt}
     connection.execute(_CLOSE, {**this, **_attempt_columns(outcome)})
+
+
+def last_attempt(connection: Connection, delivery_id: UUID, series: int) -> int | None:
+    """The number of the last attempt of a series; none when its rows are not kept any more."""
+    this = (attempts.c.delivery_id == delivery_id, attempts.c.series == series)
+    number: int | None = connection.scalar(select(func.max(attempts.c.number)).where(*this))
+    return number
 
 
 def _attempt_columns(outcome: Outcome) -> Mapping[str, Any]:

@@ -23,15 +23,23 @@ from assistance.storage.tables import deliveries, outbox, requests, timers
 
 _NOT_TOLD = (RequestStatus.SCHEDULED, RequestStatus.ACCEPTED)
 PROBLEMS = {
-    RequestStatus.CANCELLED: Problem(kind="cancelled", code="cancelled", detail="Its bot cancelled the request."),
+    RequestStatus.CANCELLED: Problem(kind="cancelled", code="cancelled", detail="The request was cancelled."),
     RequestStatus.EXPIRED: Problem(kind="cancelled", code="expired", detail="The request expired before it was told."),
 }
 
 
-def cancel(connection: Connection, request_id: UUID, *, actor: str, reason: str | None, check_after: float) -> None:
-    """Call the request off for its bot; those who read it already are told. The caller holds the request's lock.
+def cancel(
+    connection: Connection,
+    request_id: UUID,
+    *,
+    actor: str,
+    reason: str | None,
+    check_after: float,
+    by_operator: bool = False,
+) -> None:
+    """Call the request off for its bot, or for an operator; those who read it already are told, and by whom it was.
 
-    A request that is cancelled stays so. Raises `NotCancellable` when it is over.
+    The caller holds the request's lock. A request that is cancelled stays so. Raises `NotCancellable` when it is over.
     """
     status = connection.scalar(select(requests.c.status).where(requests.c.id == request_id))
     if status == RequestStatus.CANCELLED:
@@ -39,6 +47,8 @@ def cancel(connection: Connection, request_id: UUID, *, actor: str, reason: str 
     if status not in _NOT_TOLD:
         raise NotCancellable(f"The request is {status} already.")
     data = {"reason": reason} if reason else {}
+    if by_operator:
+        data["by"] = "operator"
     version = _call_off(connection, request_id, RequestStatus.CANCELLED, actor=actor, data=data)
     tell_where_delivered(connection, request_id, version, check_after=check_after)
     _end(connection, request_id)

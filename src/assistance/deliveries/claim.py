@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from assistance.deliveries.callbacks import call_off, open_target
 from assistance.deliveries.channel_states import outage_seconds
-from assistance.deliveries.claim_send import TOLD, to_send, write_attempts
+from assistance.deliveries.claim_send import TOLD, to_send, with_what_it_replays, write_attempts
 from assistance.deliveries.fallback import unconfirmed
 from assistance.deliveries.follow_ups import read_follow_up
 from assistance.deliveries.late_receipts import late_receipt
@@ -141,6 +141,7 @@ def _take_send(
     begun: float,
 ) -> ToSend:
     lease = _lease(hint, row, begun, attempt=row.attempt + 1, looks=0)
+    lease = with_what_it_replays(connection, lease)
     connection.execute(
         _SEND,
         {
@@ -229,4 +230,5 @@ def _lease(hint: Hint, row: Row[Any], begun: float, *, attempt: int, looks: int)
         in_steps=row.in_steps and row.purpose != Purpose.CALLBACK,
         notifies=row.purpose == Purpose.NOTIFY,
         calls_back=row.purpose == Purpose.CALLBACK,
+        traceparent=row.traceparent,
     )

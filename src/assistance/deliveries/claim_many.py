@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 
 from assistance.deliveries.channel_states import outage_seconds
-from assistance.deliveries.claim_send import TOLD, to_send, write_attempts
+from assistance.deliveries.claim_send import TOLD, to_send, with_what_it_replays, write_attempts
 from assistance.deliveries.lease import Lease, ToSend
 from assistance.domain.delivery import DeliveryState, Purpose
 from assistance.domain.hint import Hint
@@ -105,7 +105,7 @@ def claim_many(
     ).all()
     taken = {}
     for row in found:
-        lease = _lease(wanted[row.id], row, begun, channel)
+        lease = with_what_it_replays(connection, _lease(wanted[row.id], row, begun, channel))
         taken[row.id] = to_send(lease, row, destination=row.destination)
     if taken:
         write_attempts(connection, [each.lease for each in taken.values()], worker)
@@ -123,4 +123,5 @@ def _lease(hint: Hint, row: Row[Any], begun: float, channel: str) -> Lease:
         elapsed_seconds=0.0,
         claimed_at=begun,
         in_steps=row.in_steps,
+        traceparent=row.traceparent,
     )

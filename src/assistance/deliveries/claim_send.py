@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import UUID, Connection, Integer, Row, Text, bindparam, func, select
 from sqlalchemy.dialects.postgresql import insert
 
+from assistance.deliveries.attempts import last_attempt
 from assistance.deliveries.follow_ups import Told
 from assistance.deliveries.lease import Lease, ToSend
 from assistance.domain.request import AssistanceRequest, Priority
 from assistance.runtime.faults import fault_point
 from assistance.storage.expressions import as_arrays, given, seconds
 from assistance.storage.tables import attempts, requests
+from assistance.tracing.context import TRACEPARENT
+from assistance.tracing.spans import is_on
 
 #: What a claim reads of the request.
 TOLD = (
@@ -31,6 +35,7 @@ TOLD = (
     requests.c.created_at.label("requested_at"),
     requests.c.not_before,
     requests.c.route.has_key("steps").label("in_steps"),
+    requests.c.route[TRACEPARENT].astext.label(TRACEPARENT),
     seconds(func.now() - func.greatest(requests.c.created_at, requests.c.not_before)).label("late_seconds"),
 )
 _TRY = given("tries", delivery_id=UUID, series=Integer, number=Integer)
@@ -47,6 +52,13 @@ def write_attempts(connection: Connection, leases: Sequence[Lease], worker: str)
         for lease in leases
     ]
     connection.execute(_ATTEMPTS, as_arrays("tries", tries) | {"by": worker})
+
+
+def with_what_it_replays(connection: Connection, lease: Lease) -> Lease:
+    """The lease of a try that an operator asked for names the last attempt before that, if a trace is to show it."""
+    if lease.hint.series == 1 or lease.attempt > 1 or not lease.traceparent or not is_on():
+        return lease
+    return replace(lease, replays_attempt=last_attempt(connection, lease.hint.delivery_id, lease.hint.series - 1))
 
 
 def to_send(

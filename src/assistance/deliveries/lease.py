@@ -28,11 +28,20 @@ class Lease:
     in_steps: bool = False  # the request has a fallback: how this ends may concern its other deliveries
     notifies: bool = True  # it tells the request itself
     calls_back: bool = False
+    traceparent: str | None = None  # the trace of its request
+    replays_attempt: int | None = None  # of the series before, as far as a trace shows it
 
     @property
     def spent(self) -> int:
         """How many attempts of the series count, the current one included."""
         return self.attempt - self.refunded
+
+    @property
+    def attempt_before(self) -> tuple[int, int] | None:
+        """The series and the number of the attempt that this one repeats."""
+        if self.attempt > 1:
+            return self.hint.series, self.attempt - 1
+        return None if self.replays_attempt is None else (self.hint.series - 1, self.replays_attempt)
 
     @property
     def elapsed_now(self) -> float:
@@ -41,18 +50,24 @@ class Lease:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ToSend:
-    """Send it, then settle."""
+class Telling:
+    """What a delivery tells."""
 
-    lease: Lease
     request: AssistanceRequest
     event_version: int
-    destination: Mapping[str, Any] | None
     late_seconds: float
     may_repeat: bool  # an earlier try ended without a clear answer, and readers are told
     unconfirmed: tuple[str, ...] = ()  # the channels of earlier steps that this one steps in for
     told: Told | None = None  # what a follow-up tells, and under which message
     payload: Mapping[str, Any] | None = None  # the words of a callback
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ToSend(Telling):
+    """Send it, then settle."""
+
+    lease: Lease
+    destination: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

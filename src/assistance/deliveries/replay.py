@@ -1,4 +1,4 @@
-"""Put a dead letter back: the delivery starts a new series, as if it had never been tried."""
+"""What becomes of a dead letter: its delivery starts a new series, as if it had never been tried, or it is closed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from assistance.storage.tables import dead_letters, deliveries
 
 def replay(
     connection: Connection, letter_id: int, *, actor: str, check_after: float, delay_seconds: float = 0.0
-) -> None:
-    """Replay one open dead letter, `delay_seconds` from now.
+) -> int:
+    """Replay one open dead letter, `delay_seconds` from now; the number of the series that begins.
 
     Raises `NotReplayable` when there is no such open letter, or none with a delivery to send again.
     """
@@ -53,3 +53,18 @@ def replay(
         raise NotReplayable(f"The delivery of dead letter {letter_id} is not dead any more.")
     append(connection, [hint_for(row)], delay_seconds=delay_seconds)
     refresh_request(connection, letter.request_id, actor, check_after=check_after)
+    return int(row.series)
+
+
+def discard(connection: Connection, letter_id: int, *, actor: str) -> None:
+    """Close a letter without sending anything; the delivery stays dead.
+
+    Raises `NotReplayable` when there is no such open letter.
+    """
+    closed = connection.execute(
+        update(dead_letters)
+        .where(dead_letters.c.id == letter_id, dead_letters.c.resolved_at.is_(None))
+        .values(resolved_at=func.now(), resolved_by=actor, resolution="discarded")
+    )
+    if closed.rowcount == 0:
+        raise NotReplayable(f"There is no open dead letter {letter_id}.")

@@ -6,7 +6,7 @@ Only what waits is moved. What somebody is sending, or what may have arrived, st
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -66,30 +66,53 @@ class Rerouted:
     moved: int = 0
     there_already: int = 0
     left: Counter[str] = field(default_factory=Counter)
+    requests: list[UUID] = field(default_factory=list, compare=False)  # of which something was moved or cancelled
+
+    def add(self, other: Rerouted) -> None:
+        """Count what another batch did as well."""
+        self.moved += other.moved
+        self.there_already += other.there_already
+        self.left += other.left
+        self.requests += other.requests
 
 
-def reroute(database: Database, order: Reroute, *, limit: int | None = None) -> Rerouted:
+#: What is to be written in the transaction that moved a batch.
+Also = Callable[[Connection, Rerouted], None]
+
+
+def reroute(
+    database: Database, order: Reroute, *, limit: int | None = None, also: Also = lambda _connection, _batch: None
+) -> Rerouted:
     """Move what waits, in transactions of at most 100 requests each, of `limit` requests at most.
 
     It may be killed and run again at any time: what was moved is not moved a second time.
     """
+
+    def move_batch(connection: Connection, after: UUID | None, size: int) -> tuple[Rerouted, UUID | None]:
+        batch, last = _move_batch(connection, order, after, size)
+        also(connection, batch)
+        return batch, last
+
     done = Rerouted()
     seen = 0
     after: UUID | None = None
     while limit is None or seen < limit:
         size = _BATCH if limit is None else min(_BATCH, limit - seen)
         batch, after = database.run(
-            lambda connection, size=size, after=after: _move_batch(connection, order, after, size)  # type: ignore[misc]  # mypy cannot infer a lambda with defaults
+            lambda connection, size=size, after=after: move_batch(connection, after, size)  # type: ignore[misc]  # mypy cannot infer a lambda with defaults
         )
-        done.moved += batch.moved
-        done.there_already += batch.there_already
-        done.left += batch.left
+        done.add(batch)
         if after is None:
             break
         seen += size
     with database.transaction() as connection:
         done.left += _in_other_hands(connection, order)
     return done
+
+
+def reroute_request(connection: Connection, order: Reroute, request_id: UUID) -> Rerouted:
+    """Move what waits of one request, in the caller's transaction, which holds the request's lock."""
+    return _move(connection, order, [request_id])
 
 
 def survey(database: Database, order: Reroute) -> Rerouted:
@@ -175,6 +198,11 @@ def _move_batch(connection: Connection, order: Reroute, after: UUID | None, size
     # In a statement of its own and in one order, as everything that changes requests does.
     locks = select(requests.c.id).where(requests.c.id.in_(chosen)).order_by(requests.c.id)
     connection.execute(locks.with_for_update(key_share=True))
+    return _move(connection, order, chosen), chosen[-1]
+
+
+def _move(connection: Connection, order: Reroute, chosen: Sequence[UUID]) -> Rerouted:
+    """Move what waits of these requests, whose locks the caller holds."""
     rows = connection.execute(
         _waiting(order)
         .where(deliveries.c.request_id.in_(chosen))
@@ -190,11 +218,12 @@ def _move_batch(connection: Connection, order: Reroute, after: UUID | None, size
     _begin_again(connection, order, [row for row in leaving if row.target_state == DeliveryState.CANCELLED])
     for row in leaving:
         _take_along(connection, order, row)
-    for request_id in dict.fromkeys(row.request_id for row in leaving):
+    batch.requests = list(dict.fromkeys(row.request_id for row in leaving))
+    for request_id in batch.requests:
         data = {"from": order.source, "to": order.target}
         write_event(connection, request_id, EventType.REROUTED, order.actor, data=data)
         refresh_request(connection, request_id, order.actor, check_after=order.check_after)
-    return batch, chosen[-1]
+    return batch
 
 
 def _cancel(connection: Connection, order: Reroute, rows: Sequence[Row[Any]]) -> None:

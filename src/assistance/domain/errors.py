@@ -83,6 +83,31 @@ class NotCancellable(AssistanceError):
     """This request is over: there is nothing to cancel."""
 
 
+class NotReroutable(AssistanceError):
+    """Nothing of this request waits for another channel."""
+
+
+class UnknownChannel(AssistanceError):
+    """No such channel is configured."""
+
+
+class UnknownOperation(AssistanceError):
+    """There is no such operation."""
+
+
+class OperationOver(AssistanceError):
+    """The operation is not in a state that allows this."""
+
+
+class CountMoved(AssistanceError):
+    """What an operation would act on is not what was on screen any more."""
+
+    def __init__(self, message: str, *, shown: int, found: int) -> None:
+        super().__init__(message)
+        self.shown = shown
+        self.found = found
+
+
 class NotOpen(AssistanceError):
     """This request was called off: nobody is told anything more of it."""
 

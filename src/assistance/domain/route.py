@@ -44,3 +44,8 @@ def freeze_steps(steps: Sequence[Step]) -> list[dict[str, Any]]:
 def thaw_steps(frozen: Sequence[dict[str, Any]]) -> tuple[Step, ...]:
     """The steps that `freeze_steps` wrote down."""
     return tuple(Step(to=tuple(step["to"]), after_seconds=step.get("after")) for step in frozen)
+
+
+def fold_topic(topic: str) -> str:
+    """The form in which topics are compared: trimmed and case-folded."""
+    return topic.strip().casefold()

@@ -26,7 +26,7 @@ from assistance.domain.errors import AssistanceError, SettingsError
 from assistance.embedded.ports import free_port, is_free
 from assistance.embedded.postgres import PostgresServer
 from assistance.embedded.supervisor import Child, adopt_orphans, end_orphans
-from assistance.embedded.welcome import asks_for_keys, first_key, key_text, welcome_text
+from assistance.embedded.welcome import asks_for_keys, first_key, first_link, key_text, welcome_text
 from assistance.runtime.clock import Backoff, Deadline, sleep
 from assistance.runtime.logs import configure_logs
 from assistance.runtime.signals import stop_on_signals
@@ -104,7 +104,8 @@ def run_up(folder: Path, *, port: int | None = None, public: bool = False) -> in
             if public and (key := first_key(postgres.url)):
                 click.echo(key_text(key))
             url = f"http://{_HOST}:{port}"
-            welcome = welcome_text(url, folder, public=public, with_key=asks_for_keys(postgres.url))
+            link = first_link(postgres.url, url)
+            welcome = welcome_text(url, folder, link, public=public, with_key=asks_for_keys(postgres.url))
             children = _children(settings, folder, f"{host}:{port}", postgres.url, log_format)
             return _run(children, postgres, url, welcome, stop)
         finally:
@@ -203,6 +204,7 @@ def _children(settings: Settings, folder: Path, address: str, database_url: str,
         config=config.absolute(),
         http_host=http_host,
         http_port=http_port,
+        url=f"http://{_HOST}:{http_port}",
         sandbox_url=sandbox_url,
         log_format=log_format,
     )
@@ -222,7 +224,8 @@ def _children(settings: Settings, folder: Path, address: str, database_url: str,
 
 def _write_env(path: Path, environment: Mapping[str, str]) -> None:
     """What a shell has to read before other commands can look at this installation; it holds the password."""
-    names = ("ASSISTANCE_DATABASE_URL", "ASSISTANCE_BROKER_URL", "ASSISTANCE_CONFIG", _SANDBOX_TOKEN, _SANDBOX_SECRET)
+    ours = [f"ASSISTANCE_{name}" for name in ("DATABASE_URL", "BROKER_URL", "CONFIG", "URL")]
+    names = (*ours, _SANDBOX_TOKEN, _SANDBOX_SECRET)
     path.touch(mode=0o600)
     lines = [f"export {name}={shlex.quote(environment[name])}\n" for name in names]
     path.write_text("".join(lines), encoding="utf-8")

@@ -6,9 +6,12 @@ from pathlib import Path
 
 from assistance.clients.keys import ApiKey
 from assistance.clients.store import any_client, create
+from assistance.console.sessions import new_link
+from assistance.domain.operator import Role
 from assistance.storage.database import Database
 
 _FIRST_CLIENT = "public"
+_OWNER = "owner"
 _KEY = """
 Whoever calls from now on needs a key. This one is shown now and never again (`assistance clients` makes others):
 
@@ -24,6 +27,10 @@ assistance is running at {url} (data in {folder}; Ctrl-C stops it){reach}. Ask f
     -d '{{"topic": "pricing", "description": "What does the large plan cost?"}}'
 
 and see it arrive in Slack and in the mailbox: {url}/sandbox
+Watch it, and act, in the console (this link works once, within an hour; `assistance console-link` makes others):
+
+  {link}
+
 The other commands (assistance list, show, ledger, …) find this installation after:  . {folder}/env
 """
 
@@ -46,16 +53,26 @@ def asks_for_keys(database_url: str) -> bool:
         database.close()
 
 
+def first_link(database_url: str, url: str) -> str:
+    """A link that opens the console of the installation at `url` once, for whoever reads this terminal."""
+    database = Database(database_url, pool_size=1)
+    try:
+        return database.run(lambda connection: new_link(connection, url, _OWNER, Role.ADMIN))
+    finally:
+        database.close()
+
+
 def key_text(key: ApiKey) -> str:
     """The first key for the person at the terminal."""
     return _KEY.format(key=key.text)
 
 
-def welcome_text(url: str, folder: Path, *, public: bool, with_key: bool) -> str:
+def welcome_text(url: str, folder: Path, link: str, *, public: bool, with_key: bool) -> str:
     """What to do next, in commands that work when they are copied."""
     return _WELCOME.format(
         url=url,
         folder=folder,
+        link=link,
         reach=" and listens on every address of this machine" if public else "",
         credential='-H "Authorization: Bearer $ASSISTANCE_KEY" ' if with_key else "",
     )

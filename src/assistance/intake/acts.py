@@ -12,11 +12,15 @@ from assistance.deliveries.called_off import cancel
 from assistance.deliveries.follow_ups import add_follow_up
 from assistance.domain.answers import Accepted, IdempotencyKey
 from assistance.domain.errors import NotOpen
+from assistance.domain.operator import Actor
 from assistance.domain.request import Author
 from assistance.intake.idempotency import KeyTaken, first_answer, remember
 from assistance.runtime.clock import Deadline
 from assistance.storage.database import Database
 from assistance.storage.tables import requests
+
+#: Writes into the audit log that an operator cancelled a request, which had this status before, and why.
+RecordCancel = Callable[[Connection, UUID, str, Actor, str | None], None]
 
 #: The one who acts, in the timeline.
 _BOT = "bot"
@@ -36,8 +40,16 @@ class Acts:
     Thread-safe.
     """
 
-    def __init__(self, database: Database, *, wake_relay: Callable[[], None], check_after_seconds: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        wake_relay: Callable[[], None],
+        check_after_seconds: float,
+        record_cancel: RecordCancel,
+    ) -> None:
         self._database = database
+        self._record_cancel = record_cancel
         self._wake_relay = wake_relay
         self._check_after = check_after_seconds
 
@@ -86,17 +98,37 @@ class Acts:
                 self._wake_relay()
             return added
 
-    def cancel(self, request_id: UUID, reason: str | None, deadline: Deadline, *, client: str | None) -> bool:
+    def cancel(
+        self,
+        request_id: UUID,
+        reason: str | None,
+        deadline: Deadline,
+        *,
+        client: str | None,
+        operator: Actor | None = None,
+    ) -> bool:
         """Call a request off; false when there is no such request. A second time changes nothing.
 
-        Raises `NotCancellable`, `DatabaseUnavailable` and `CommitUnknown`.
+        `operator` acts where the request is not his own, and the audit log says so. Raises `NotCancellable`,
+        `DatabaseUnavailable` and `CommitUnknown`.
         """
 
         def work(connection: Connection) -> bool:
             row = _lock(connection, request_id, client)
-            if row is not None:
-                cancel(connection, request_id, actor=_BOT, reason=reason, check_after=self._check_after)
-            return row is not None
+            if row is None:
+                return False
+            by = operator if operator is not None and operator.name != row.client else None
+            cancel(
+                connection,
+                request_id,
+                actor=_BOT if by is None else by.name,
+                reason=reason,
+                check_after=self._check_after,
+                by_operator=by is not None,
+            )
+            if by is not None and row.called_off is None:
+                self._record_cancel(connection, request_id, row.status, by, reason)
+            return True
 
         found = self._database.run(work, deadline)
         if found:

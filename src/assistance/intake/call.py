@@ -9,6 +9,7 @@ from assistance.domain.answers import IdempotencyKey
 from assistance.domain.request import Submission
 from assistance.domain.route import freeze_steps
 from assistance.intake.routing import Plan
+from assistance.tracing.context import TRACEPARENT
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,6 +20,7 @@ class Call:
     submission: Submission
     plan: Plan
     key: IdempotencyKey | None
+    traceparent: str | None = None  # the trace that it belongs to
 
     @property
     def is_plain(self) -> bool:
@@ -52,7 +54,14 @@ class Call:
         }
 
     def _frozen(self, *, with_steps: bool) -> dict[str, Any]:
-        """What the request keeps of its plan; the steps only where there are several, or where none begins now."""
+        """What the request keeps of its plan and of its trace; the steps only where several are or none begins now."""
         steps = self.plan.route.steps
         plan_of_steps = {"steps": freeze_steps(steps)} if with_steps or len(steps) > 1 else {}
-        return {"topic": self.plan.topic, "configuration": self.plan.digest, **plan_of_steps, **self.plan.callbacks}
+        trace = {TRACEPARENT: self.traceparent} if self.traceparent else {}
+        return {
+            "topic": self.plan.topic,
+            "configuration": self.plan.digest,
+            **plan_of_steps,
+            **self.plan.callbacks,
+            **trace,
+        }

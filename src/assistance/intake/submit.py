@@ -23,9 +23,11 @@ from assistance.runtime.clock import Deadline
 from assistance.runtime.faults import fault_point
 from assistance.runtime.group_commit import GroupCommit
 from assistance.storage.database import Database
+from assistance.tracing.spans import Beginning, current, step
 
 #: More callers make the groups larger, not the number of connections.
 _LARGEST_GROUP, _LANES = 100, 2
+_STORING = Beginning(name="store")
 
 
 class Intake:
@@ -64,13 +66,28 @@ class Intake:
         `DatabaseUnavailable` and `CommitUnknown`.
         """
         found = self.plan(submission, deadline, client=client)
-        call = Call(client=client, submission=submission, plan=found, key=idempotency)
+        trace = current().context
+        call = Call(
+            client=client,
+            submission=submission,
+            plan=found,
+            key=idempotency,
+            traceparent=str(trace) if trace else None,
+        )
         has_room = self._open_requests.has_room(client, deadline)
         fault_point("api.before_begin")
-        accepted = self._together.submit(call, deadline) if call.is_plain and has_room and also is None else None
-        if accepted is None:
-            accepted = take_in(
-                self._database, call, deadline, check_after=self._check_after, has_room=has_room, also=also
+        with step(_STORING) as span:
+            accepted = self._together.submit(call, deadline) if call.is_plain and has_room and also is None else None
+            if accepted is None:
+                accepted = take_in(
+                    self._database, call, deadline, check_after=self._check_after, has_room=has_room, also=also
+                )
+            span.note(
+                {
+                    "assistance.request.id": str(accepted.id),
+                    "assistance.topic": accepted.topic,
+                    "assistance.replayed": accepted.replayed,
+                }
             )
         fault_point("api.after_commit")
         if not accepted.replayed:

@@ -20,14 +20,20 @@ from assistance.runtime import ids
 from assistance.runtime.clock import Deadline
 from assistance.storage.database import Database
 
+#: The hints of what was stored; those of a group in which a call has a trace look it up, for the relay.
+_HINTS = "SELECT id, 1, 1, request_id, channel, '{}'::jsonb FROM told"
+_TRACED_HINTS = """
+    SELECT told.id, 1, 1, request_id, channel,
+        jsonb_strip_nulls(jsonb_build_object('traceparent', route->'traceparent'))
+    FROM told JOIN wanted ON wanted.id = request_id"""
 #: Keys are stored in one order everywhere: two groups with the same keys would otherwise wait for each other.
-_STORE = """
+_TEMPLATE = """
 WITH wanted AS MATERIALIZED (
     SELECT * FROM json_to_recordset(CAST(%(requests)s AS json)) AS one (
         id uuid, ref text, client text, topic text, description text, title text, priority text, customer_id text,
         customer jsonb, bot jsonb, conversation_id text, conversation jsonb, transcript jsonb, attachments jsonb,
         metadata jsonb, callback_url text, route jsonb, key text, fingerprint text, next_step_seconds double precision)
-    WHERE NOT EXISTS (SELECT FROM requests other WHERE other.ref = one.ref)
+    WHERE (SELECT other.id FROM requests other WHERE other.ref = one.ref) IS NULL
 ), kept AS (
     INSERT INTO idempotency_keys (client, key, fingerprint, request_id)
     SELECT client, key, decode(fingerprint, 'hex'), id FROM wanted WHERE key IS NOT NULL ORDER BY client, key
@@ -47,8 +53,8 @@ WITH wanted AS MATERIALIZED (
     JOIN stored ON stored.id = request_id
     RETURNING id, request_id, channel
 ), hinted AS (
-    INSERT INTO outbox (delivery_id, series, attempt, request_id, channel)
-    SELECT id, 1, 1, request_id, channel FROM told
+    INSERT INTO outbox (delivery_id, series, attempt, request_id, channel, headers)
+    <hints>
 ), timed AS (
     INSERT INTO timers (kind, subject, due_at, data)
     SELECT %(timer)s, id, now() + make_interval(secs => next_step_seconds), '{"step": 1}'
@@ -56,6 +62,7 @@ WITH wanted AS MATERIALIZED (
 )
 SELECT id, created_at FROM stored
 """
+_STORE, _STORE_TRACED = (_TEMPLATE.replace("<hints>", hints) for hints in (_HINTS, _TRACED_HINTS))
 
 
 def store_together(
@@ -77,8 +84,9 @@ def store_together(
         "check_in": timedelta(seconds=check_after),
         "timer": FALLBACK_TIMER,
     }
+    statement = _STORE_TRACED if any(call.traceparent for call in calls) else _STORE
     try:
-        created = dict(database.run_at_once(_STORE, parameters, deadline))
+        created = dict(database.run_at_once(statement, parameters, deadline))
     except (psycopg.IntegrityError, psycopg.DataError):
         # Two of them made up the same ref, or PostgreSQL refuses a value of one of them: neighbours do not suffer.
         return [None] * len(calls)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 import threading
 
 from assistance.limits.rate import WINDOW_SECONDS, fitting, until_one_fits
+from assistance.runtime.addresses import network_of
 from assistance.runtime.clock import monotonic
 
 _MOST_ADDRESSES = 10_000
@@ -25,7 +25,7 @@ class StrangerLimit:
 
     def wait_seconds(self, address: str) -> float:
         """Count a refused credential from this address: 0, or how long it shall wait when there were too many."""
-        sender, now = _network_of(address), monotonic()
+        sender, now = network_of(address), monotonic()
         with self._lock:
             debt = max(0.0, self._free_at.get(sender, now) - now)
             if not fitting(self._quota, debt):
@@ -36,14 +36,3 @@ class StrangerLimit:
                     self._free_at.clear()
             self._free_at[sender] = now + debt + WINDOW_SECONDS / self._quota
             return 0.0
-
-
-def _network_of(address: str) -> str:
-    """The address; of an IPv6 address the half that names its network, as the other half is its owner's to choose."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv6Address):
-        return str(ipaddress.ip_network((parsed, 64), strict=False))
-    return str(parsed)

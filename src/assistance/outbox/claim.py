@@ -41,6 +41,7 @@ class OutboxRow(NamedTuple):
     series: int
     attempt: int
     created_at: datetime
+    traceparent: str | None  # the trace of its request
 
 
 _IS_OURS = outbox.c.channel == any_(bindparam("channels", type_=ARRAY(Text)))
@@ -57,6 +58,7 @@ def _due() -> Select[Any]:
             outbox.c.series,
             outbox.c.attempt,
             outbox.c.created_at,
+            outbox.c.headers["traceparent"].astext,
         )
         .where(outbox.c.available_at <= func.now(), _IS_OURS)
         .order_by(outbox.c.available_at, outbox.c.id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import structlog
 from sqlalchemy import Connection
@@ -12,10 +13,12 @@ from assistance.broker.contract import Confirmation, ConnectionState, Message, P
 from assistance.domain.errors import BrokerUnavailable
 from assistance.domain.hint import HINT_TYPE, body_of
 from assistance.outbox.claim import OutboxRow, claim, delete_rows, postpone_rows, refuse_rows, seconds_to_next
+from assistance.relay.traces import begin_spans, end_spans, headers_of
 from assistance.runtime import metrics
 from assistance.runtime.clock import Deadline, monotonic
 from assistance.runtime.faults import fault_point
 from assistance.storage.database import Database
+from assistance.tracing.spans import is_on
 
 log = structlog.get_logger()
 
@@ -41,9 +44,15 @@ class Relay:
         self._batch = _BATCH
         self._is_behind = False  # the last pass was full, so that more is due for certain
         self._unconfirmed_since: float | None = None  # rows are due since then, and none was confirmed
-        #: How soon after the last pass to look again: what has a slot goes out at it, not at the next poll.
-        self.next_due_seconds: float | None = None
+        #: Whether a wake-up came: something is due then, and need not be looked for.
+        self.is_told = False
+        self._next_due_at: float | None = None  # on the monotonic clock
         self._tried_at = self._reconnected_at = float("-inf")
+
+    @property
+    def next_due_seconds(self) -> float | None:
+        """How soon to look again: what has a slot goes out at it, not at the next poll."""
+        return None if self._next_due_at is None else self._next_due_at - monotonic()
 
     def one_pass(self) -> bool:
         """Publish one batch; true when more may be due at once.
@@ -54,14 +63,15 @@ class Relay:
         metrics.relay_ready.set(state is ConnectionState.READY)
         if state is not ConnectionState.READY:
             raise BrokerUnavailable(f"The broker connection is {state}.")
-        if not self._is_behind and not self._is_due():
+        if not self._is_behind and not self.is_told and not self._is_due():
             return False
+        was_told, self.is_told = self.is_told, False
         began = monotonic()
         with self._database.transaction(Deadline.after(_PASS_SECONDS)) as connection:
             rows = claim(connection, self._channels, self._batch)
             if rows:
                 fault_point("relay.after_claim")
-            answers = self._publisher.publish(list(map(_message, rows)), _CONFIRM_SECONDS) if rows else []
+            answers = self._publish(rows) if rows else []
             counts = Counter(answers)
             all_confirmed = counts[Confirmation.CONFIRMED] == len(rows)
             if counts[Confirmation.CONFIRMED]:
@@ -72,8 +82,9 @@ class Relay:
                 self._put_off(connection, rows, answers)
         is_full = len(rows) == self._batch
         self._is_behind = is_full and all_confirmed
-        # Rows that another relay holds are due and cannot be had: nothing but the next poll is soon enough for them.
-        self.next_due_seconds = 0.0 if rows else None
+        if not was_told or (self._next_due_at or began) <= began:
+            # Rows that another relay holds are due and cannot be had: the next poll is soon enough for them.
+            self._next_due_at = began if rows else None
         self._report(counts)
         is_quick = self._is_behind and monotonic() - began < _QUICK_SECONDS
         self._batch = min(self._batch * 2, max(_BATCH, _MOST)) if is_quick else _BATCH
@@ -91,11 +102,21 @@ class Relay:
         is_trying = now - self._tried_at < _STALL_SECONDS  # else the rows are gone, and nothing is known to be stuck
         return since is None or not is_trying or now - since < _STUCK_SECONDS
 
+    def _publish(self, rows: Sequence[OutboxRow]) -> list[Confirmation]:
+        if not is_on():
+            return self._publisher.publish(list(map(_message, rows)), _CONFIRM_SECONDS)
+        spans = begin_spans(rows)
+        messages = [replace(_message(row), headers=headers_of(span)) for row, span in zip(rows, spans, strict=True)]
+        answers = self._publisher.publish(messages, _CONFIRM_SECONDS)
+        end_spans(spans, answers)
+        return answers
+
     def _is_due(self) -> bool:
         """Whether anything is to be published; one statement, which is all that an idle relay costs."""
         with self._database.look(Deadline.after(_PASS_SECONDS)) as connection:
-            self.next_due_seconds = seconds_to_next(connection, self._channels)
-        return self.next_due_seconds is not None and self.next_due_seconds <= 0
+            seconds = seconds_to_next(connection, self._channels)
+        self._next_due_at = None if seconds is None else monotonic() + seconds
+        return seconds is not None and seconds <= 0
 
     def _put_off(self, connection: Connection, rows: Sequence[OutboxRow], answers: Sequence[Confirmation]) -> None:
         """What was not confirmed comes later: refused rows ever later, unanswered ones in a moment or at once."""

@@ -29,11 +29,15 @@ class WakeUp:
         self._thread = threading.Thread(target=self._listen, name="relay-wake-up", daemon=True)
         self._thread.start()
 
-    def wait(self, at_most: float | None = None) -> None:
-        """Return at the next wake-up, at the poll (or `at_most` seconds from now), or when asked to stop."""
+    def wait(self, at_most: float | None = None) -> bool:
+        """Return at the next wake-up, at the poll (or `at_most` seconds from now), or when asked to stop.
+
+        True when it was not for the time.
+        """
         soon = self._poll_seconds if at_most is None else max(at_most, _SHORTEST_SECONDS)
-        self._woken.wait(min(soon, self._poll_seconds))
+        is_woken = self._woken.wait(min(soon, self._poll_seconds))
         self._woken.clear()
+        return is_woken
 
     def wake(self) -> None:
         """End the current wait."""

@@ -1,4 +1,4 @@
-"""Which addresses are this machine's own."""
+"""Which addresses are this machine's own, and which belong together."""
 
 from __future__ import annotations
 
@@ -26,3 +26,14 @@ def names_loopback(authority: str) -> bool:
     except ValueError:
         return False
     return host is not None and is_loopback(host)
+
+
+def network_of(address: str) -> str:
+    """The address; of an IPv6 address the half that names its network, as the other half is its owner's to choose."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed)

@@ -27,6 +27,11 @@ def unix_time() -> float:
     return time.time()
 
 
+def unix_nanoseconds() -> int:
+    """Nanoseconds since 1970, for the beginning of a span."""
+    return time.time_ns()
+
+
 def sleep(seconds: float) -> None:
     """Wait; use `threading.Event.wait` instead where the wait must end early."""
     time.sleep(seconds)

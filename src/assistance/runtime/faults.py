@@ -69,6 +69,8 @@ POINTS: Mapping[str, Point] = MappingProxyType(
         "conciliation.before_rearm": Point("K1", "conciliation", "leases are ended, no straggler is re-armed"),
         "conciliation.before_commit": Point("K1", "conciliation", "stragglers are re-armed and not committed"),
         "conciliation.after_rearm": Point("K1", "conciliation", "stragglers are re-armed, the round goes on"),
+        "operations.before_commit": Point("K5", "conciliation", "a batch of an operation is done and not committed"),
+        "operations.after_commit": Point("K5", "conciliation", "a batch of an operation is committed, it goes on"),
     }
 )
 

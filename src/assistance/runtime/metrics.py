@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 from prometheus_client import (
@@ -21,8 +23,9 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.process_collector import ProcessCollector
 
 _LATENCIES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 86400)
 
@@ -71,6 +74,7 @@ ledger_violations = Gauge(
 conciliation_repaired = Counter("assistance_conciliation_repaired", "Stragglers re-armed.", ["channel"])
 breaker_opened = Counter("assistance_breaker_opened", "Circuit breakers that this process opened.", ["channel"])
 dead_letters_recorded = Counter("assistance_dead_letters_recorded", "Messages drained from the DLQ.", ["reason"])
+spans_lost = Counter("assistance_spans_lost", "Spans that did not get to the collector.", ["reason"])
 log_lines_dropped = Counter("assistance_log_lines_dropped", "Log lines that nobody read in time.")
 handler_failures = Counter("assistance_handler_failures", "Messages whose handling raised an unexpected error.")
 
@@ -90,12 +94,33 @@ class LazyCollector:
         return self._read()
 
 
+class _Processes:
+    """Processor time and memory of the API's processes together, as every other process shows its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterable[Metric]:
+        """Of those that live; what one that is gone has used is forgotten, which a rate takes for a new beginning."""
+        cpu = CounterMetricFamily("process_cpu_seconds", "Total user and system CPU time spent in seconds.", value=None)
+        memory = GaugeMetricFamily("process_resident_memory_bytes", "Resident memory size in bytes.")
+        used: dict[str, float] = {}
+        for pid in {file.stem.rpartition("_")[2] for file in self._folder.glob("*.db")}:
+            for metric in ProcessCollector(pid=partial(str, pid), registry=None).collect():
+                used[metric.name] = used.get(metric.name, 0.0) + metric.samples[0].value
+        for metric in (cpu, memory):
+            if metric.name in used:
+                metric.add_metric([], used[metric.name])
+        return [cpu, memory]
+
+
 def exposition(*extra: LazyCollector) -> tuple[bytes, str]:
     """The text of a scrape and its content type, over all worker processes of the API where there are several."""
     registry = REGISTRY
-    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+    if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library leaves it untyped
+        registry.register(_Processes(Path(folder)))
     body = generate_latest(registry)
     for collector in extra:
         one = CollectorRegistry(auto_describe=False)

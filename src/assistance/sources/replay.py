@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, func, select, update
@@ -32,8 +32,10 @@ class LetterReplay:
         self._mapper = mapper
         self._submit = submit
 
-    def replay(self, letter_id: int, *, actor: str) -> None:
+    def replay(self, letter_id: int, *, actor: str, also: Callable[[Connection], None] = lambda _: None) -> None:
         """Make the letter's message a request, once however often and by however many this is asked.
+
+        `also` writes in the same transaction; what it raises rolls everything back.
 
         Raises `NotReplayable` when it is resolved, cannot be mapped yet, or became a request in another way; and
         `OutboxFull`, `QuotaExceeded`, `DatabaseUnavailable` and `CommitUnknown`.
@@ -46,6 +48,7 @@ class LetterReplay:
         def resolve(connection: Connection, request_id: UUID) -> None:
             _resolve(connection, letter_id, actor)
             _link(connection, letter, source, request_id)
+            also(connection)
 
         try:
             self._submit(submission, None, Deadline.after(_SECONDS), client=client_of(source), also=resolve)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, func, select
 
-from assistance.status.finding import TOLD_TO_PEOPLE
 from assistance.storage.tables import attempts, dead_letters, deliveries, events, requests
 
 _REF = re.compile(r"A-[0-9A-Z]{6}", re.IGNORECASE)
@@ -52,37 +50,6 @@ def story_of(connection: Connection, request_id: UUID) -> dict[str, list[Row[Any
             )
         ),
     }
-
-
-def list_requests(
-    connection: Connection,
-    *,
-    status: str | None,
-    topic: str | None,
-    channel: str | None,
-    since: timedelta | None,
-    limit: int,
-) -> list[Row[Any]]:
-    """Requests that match, newest first, with a summary of their deliveries."""
-    summary = func.string_agg(deliveries.c.channel + ": " + deliveries.c.state, ", ")
-    shown = func.coalesce(summary, "").label("deliveries")
-    statement = (
-        select(requests.c.id, requests.c.ref, requests.c.topic, requests.c.status, requests.c.created_at, shown)
-        .outerjoin_from(requests, deliveries, TOLD_TO_PEOPLE)
-        .group_by(requests.c.id)
-        .order_by(requests.c.created_at.desc())
-        .limit(limit)
-    )
-    if status is not None:
-        statement = statement.where(requests.c.status == status)
-    if topic is not None:
-        statement = statement.where(requests.c.topic == topic)
-    if channel is not None:
-        told = select(deliveries.c.request_id).where(deliveries.c.channel == channel)
-        statement = statement.where(requests.c.id.in_(told))
-    if since is not None:
-        statement = statement.where(requests.c.created_at > func.now() - since)
-    return list(connection.execute(statement))
 
 
 def held_deliveries(

@@ -16,6 +16,7 @@ class Lock(IntEnum):
 
     EMBEDDED_WORKER = 7_260_926_418  # the one embedded worker of this installation is alive
     CONSUMERS_RUN = 7_260_926_419  # and its consumers take work
+    ROLL_UP = 7_260_926_420  # somebody counts for the history; held for a transaction
 
 
 def hold(url: str, lock: Lock) -> psycopg.Connection[Any] | None:

@@ -198,5 +198,7 @@ dead_letters = Table(
         postgresql_where=text("resolved_at IS NULL AND delivery_id IS NOT NULL"),
     ),
     Index("dead_letters_created_ix", "created_at"),
+    # Resolved ones are kept for months: whoever looks for the open ones must not read past all of them.
+    Index("dead_letters_unresolved_ix", "created_at", "id", postgresql_where=text("resolved_at IS NULL")),
     Index("dead_letters_delivery_ix", "delivery_id"),  # for the foreign key, when a request is purged
 )
