@@ -35,6 +35,7 @@ from assistance.domain.request import Author, Submission
 from assistance.domain.route import Route
 from assistance.intake.acts import Acts
 from assistance.intake.submit import Intake
+from assistance.operating.deeds import record_cancel
 from assistance.relay.publish import Relay
 from assistance.resilience.retry_schedule import RetrySchedule
 from assistance.runtime.clock import Deadline
@@ -156,7 +157,12 @@ class World:
             client_open_requests=client_open_requests,
         )
 
-        self.acts = Acts(self.database, wake_relay=self._count_wake_up, check_after_seconds=CHECK_AFTER)
+        self.acts = Acts(
+            self.database,
+            wake_relay=self._count_wake_up,
+            check_after_seconds=CHECK_AFTER,
+            record_cancel=record_cancel,
+        )
 
     def _count_wake_up(self) -> None:
         self.wake_ups += 1

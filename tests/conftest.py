@@ -14,6 +14,8 @@ from assistance.embedded.databases import create_database, drop_database
 from assistance.embedded.postgres import EmbeddedPostgresError
 from tests.certificates import Authority
 from tests.servers import ControlledPostgres, RabbitServer, Server, ServerMissing, SharedServers
+from tests.servers.chromium import Chromium
+from tests.servers.chromium import chromium as find_chromium
 from tests.servers.encrypted import EncryptedPostgres, EncryptedRabbit
 from tests.servers.nginx import nginx_program
 from tests.servers.promtool import promtool_program
@@ -86,6 +88,12 @@ def rabbit_server(servers: SharedServers) -> Server:
 def promtool() -> Path:
     """Prometheus' checker of rules and configuration files."""
     return _or_skip(promtool_program)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Chromium:
+    """The browser in which the console is tested."""
+    return _or_skip(find_chromium)
 
 
 @pytest.fixture(scope="session")

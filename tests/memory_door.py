@@ -18,6 +18,7 @@ from assistance.domain.allowance import Allowance
 from assistance.domain.answers import Accepted, IdempotencyKey
 from assistance.domain.caller import ANONYMOUS, Caller
 from assistance.domain.errors import IdempotencyKeyReused, NotOpen, UnknownTopic
+from assistance.domain.operator import Actor
 from assistance.domain.request import Author, Submission
 from assistance.privacy.customers import Customer
 from assistance.privacy.erase import Erasure
@@ -173,7 +174,15 @@ class MemoryDoor:
             self.keys[idempotency.value] = (idempotency.fingerprint, added)
         return added
 
-    def cancel(self, request_id: UUID, reason: str | None, deadline: Deadline, *, client: str | None) -> bool:
+    def cancel(
+        self,
+        request_id: UUID,
+        reason: str | None,
+        deadline: Deadline,
+        *,
+        client: str | None,
+        operator: Actor | None,
+    ) -> bool:
         if self.failure:
             raise self.failure
         if request_id not in self.requests:

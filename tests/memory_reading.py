@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -11,6 +11,8 @@ from assistance.api.door import Reading
 from assistance.domain.errors import UnknownTopic
 from assistance.domain.request import Submission
 from assistance.domain.route import Route
+from assistance.history.reading import Charts
+from assistance.history.spans import window
 from assistance.intake.routing import Plan
 from assistance.runtime.clock import Deadline
 from assistance.status.pages import Page, Place, Wanted
@@ -31,7 +33,7 @@ class MemoryReading:
         self._door = door
 
     def parts(self) -> Reading:
-        return Reading(page=self.page, timeline=self.timeline, plan=self.plan, routes=self.routes)
+        return Reading(page=self.page, timeline=self.timeline, plan=self.plan, stats=self.stats, routes=self.routes)
 
     def happen(self, request_id: UUID, event: str, *, actor: str = "consumer@host:1", **changes: Any) -> None:
         """An event, and with it changes of the request."""
@@ -66,6 +68,23 @@ class MemoryReading:
         if route is None:
             raise UnknownTopic(submission.topic, self._door.topics)
         return Plan(topic=submission.topic, route=route, digest="sha256:memory")
+
+    def stats(
+        self,
+        since: datetime | None,
+        until: datetime | None,
+        deadline: Deadline,
+        *,
+        span_seconds: int | None,
+        channel: str | None,
+    ) -> Charts:
+        """Nobody counts here."""
+        self._may_fail()
+        until = until or datetime.now(UTC)
+        wanted = window(since or until - timedelta(hours=1), until, span_seconds)
+        return Charts(
+            window=wanted, read_at=until, begins=wanted.begins, whole=[None for _ in wanted.begins], channels={}
+        )
 
     def routes(self) -> Mapping[str, Route]:
         return {topic: Route(to=("sales-team",), last_resort=("pager",)) for topic in self._door.topics}

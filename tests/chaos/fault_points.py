@@ -32,6 +32,7 @@ from assistance.conciliation.ledger import read_ledger
 from assistance.runtime.faults import POINTS
 from assistance.storage.database import Database
 from assistance.storage.migrate import migrate
+from tests.chaos.fault_replays import Replays
 from tests.chaos.fault_scenarios import PLAIN, SCENARIOS, Scenario
 from tests.e2e.installation import Installation, wait_until
 from tests.servers import ControlledPostgres, RabbitServer
@@ -97,6 +98,7 @@ class FaultLoop:
         self.running = running
         self.database = Database(database_url, pool_size=2, application="fault-loop")
         self._tag = uuid.uuid4().hex[:8]
+        self._replays = Replays(self.database)
         self._hook = http.server.ThreadingHTTPServer(("127.0.0.1", running.hook_port), _Refusing)
         threading.Thread(target=self._hook.serve_forever, daemon=True).start()
 
@@ -181,6 +183,9 @@ class FaultLoop:
         while time.monotonic() < deadline and not self._killed_itself(service, said_before):
             if scenario.hints_get_lost:
                 self._lose_hints()
+            elif scenario.is_replayed:
+                if self._ended(mine) == REQUESTS:
+                    self._replays.order_once(mine, REQUESTS)
             elif self._ended(mine) == REQUESTS:
                 time.sleep(0.3)  # what comes after the last commit
                 break
@@ -203,6 +208,7 @@ class FaultLoop:
 
     def outcome(self, mine: str, accepted: dict[str, str], scenario: Scenario = PLAIN) -> tuple[list[str], int]:
         """Wait until everything has ended; every broken promise, and how many mails came more than once."""
+        replay_problems = self._replays.problems(mine, REQUESTS, _END_SECONDS) if scenario.is_replayed else []
         with suppress(AssertionError):
             wait_until(lambda: self._ended(mine) == REQUESTS, seconds=_END_SECONDS, what="everything has ended")
         with self.database.transaction() as connection:
@@ -211,6 +217,7 @@ class FaultLoop:
             miscounted = connection.scalar(_MISCOUNTED, {"mine": f"{mine}%"})
             violations = read_ledger(connection).violations
         problems = [f"{row.description} is {row.status}" for row in stored if row.status != scenario.status]
+        problems += replay_problems
         problems += [f"ledger: {number} {what}" for what, number in violations.items()]
         if {row.description: row.id for row in stored} != accepted or len(stored) != REQUESTS:
             problems.append(f"accepted {sorted(accepted)}, stored {sorted(row.description for row in stored)}")

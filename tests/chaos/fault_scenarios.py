@@ -16,6 +16,7 @@ class Scenario:
     orders: dict[str, Any] = field(default_factory=dict)
     hook_status: int = 422
     hints_get_lost: bool = False
+    is_replayed: bool = False  # by an operation, once everything has ended
     seconds_between: float = 0.05
 
 
@@ -26,6 +27,7 @@ _SLACK = Scenario(topic="sales")
 ALONE = Scenario(said={"expires_at": "2099-01-01T00:00:00Z"})
 _DEATH = Scenario(topic="hook", status="undeliverable")
 _FALLBACK = Scenario(topic="slow", hook_status=503, seconds_between=0.1)
+_REPLAYED = Scenario(topic="hook", status="undeliverable", is_replayed=True)
 SCENARIOS = {
     "api.after_request_insert": ALONE,
     "api.before_commit": ALONE,
@@ -39,6 +41,8 @@ SCENARIOS = {
     "timers.after_commit": _FALLBACK,
     "recorder.before_commit": _DEATH,
     "recorder.after_commit": _DEATH,
+    "operations.before_commit": _REPLAYED,
+    "operations.after_commit": _REPLAYED,
     "conciliation.before_rearm": Scenario(hints_get_lost=True),
     "conciliation.before_commit": Scenario(hints_get_lost=True),
     "conciliation.after_rearm": Scenario(hints_get_lost=True),

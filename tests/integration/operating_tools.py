@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
@@ -94,7 +95,8 @@ def finish(world: World, operation: UUID, worker: Jobs | None = None, seconds: f
     worker = worker or jobs_on(world)
 
     def ended() -> bool:
-        worker.one_pass()
+        if not worker.one_pass():
+            time.sleep(0.05)  # as the loop of the process does, which waits longer
         return shown(world, operation).ended_at is not None
 
     eventually(ended, seconds)

@@ -9,7 +9,7 @@ import pytest
 
 from assistance.history.reading import charts, charts_between, total
 from assistance.history.roll_up import RollUp, purge
-from assistance.history.spans import KEPT_SECONDS, MOST_POINTS, SPANS, WindowMistake
+from assistance.history.spans import KEPT_SECONDS, SPANS, WindowMistake
 from tests.builders import World
 from tests.integration.history_tools import MINUTE, count_minutes, put, roll_up, row, this_minute
 
@@ -92,16 +92,12 @@ def test_whoever_rolls_up_also_deletes_what_is_old(world: World) -> None:
     assert not world.count("history", "begins_at < now() - interval '1 day'")
 
 
-@pytest.mark.parametrize(
-    ("hours", "span"), [(1, 60), (6, 60), (24, 600), (48, 600), (24 * 7, 3600), (24 * 30, 21600), (24 * 90, 21600)]
-)
-def test_a_time_is_shown_in_the_shortest_spans_that_a_chart_has_room_for(world: World, hours: int, span: int) -> None:
+def test_the_charts_of_a_time_that_ends_now_begin_with_the_span_in_which_it_began(world: World) -> None:
     with world.database.look() as connection:
-        found = charts(connection, timedelta(hours=hours))
-    assert found.window.span_seconds == span
-    assert len(found.begins) <= MOST_POINTS + 1
+        found = charts(connection, timedelta(hours=6))
+    assert found.begins == found.window.begins
     assert found.begins[0] <= found.window.since < found.begins[1]
-    assert found.begins[-1] < found.window.until <= found.begins[-1] + timedelta(seconds=span)
+    assert found.begins[-1] < found.window.until == found.read_at
 
 
 def test_points_stand_where_they_belong_and_nobody_counted_is_not_nothing(world: World) -> None:
@@ -134,27 +130,9 @@ def test_what_was_delivered_lately_is_told_with_how_long_it_took(world: World) -
     assert 30 <= p95 <= 45
 
 
-@pytest.mark.parametrize(
-    ("since", "until", "span", "named"),
-    [
-        (NOON, NOON, None, "since"),
-        (NOON + MINUTE, NOON, None, "since"),
-        (NOON - timedelta(days=400), NOON, None, "since"),
-        (NOON - timedelta(hours=8), NOON, 60, "span"),
-        (NOON - timedelta(hours=1), NOON, 61, "span"),
-        (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC), None, "since"),
-    ],
-)
-def test_a_time_that_makes_no_sense_is_refused_by_name(
-    world: World, since: datetime, until: datetime, span: int | None, named: str
-) -> None:
-    with world.database.look() as connection, pytest.raises(WindowMistake) as refused:
-        charts_between(connection, since, until, span_seconds=span)
-    assert refused.value.name == named
-
-
-@pytest.mark.parametrize("until", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)])
-def test_the_ends_of_the_calendar_are_times_in_which_nothing_happened(world: World, until: datetime) -> None:
+def test_the_ends_of_the_calendar_are_times_in_which_nothing_happened(world: World) -> None:
     with world.database.look() as connection:
-        found = charts_between(connection, None, until + timedelta(hours=2) if until.year == 1 else until)
-    assert not any(found.whole)
+        for until in (datetime.min.replace(tzinfo=UTC) + timedelta(hours=2), datetime.max.replace(tzinfo=UTC)):
+            assert not any(charts_between(connection, None, until).whole)
+        with pytest.raises(WindowMistake):
+            charts_between(connection, None, datetime.min.replace(tzinfo=UTC))

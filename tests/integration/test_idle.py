@@ -13,6 +13,7 @@ from assistance.conciliation.timers import Timers
 from assistance.relay.publish import Relay
 from assistance.storage.database import Database
 from tests.builders import RECEIPT, Line, ScriptedChannel, World
+from tests.integration.operating_tools import jobs_on
 
 
 @contextmanager
@@ -47,10 +48,12 @@ def exchanges(database: Database) -> Iterator[list[str]]:
             setattr(dialect, name, end)
 
 
-@pytest.fixture(params=["relay", "timers", "watch"])
+@pytest.fixture(params=["relay", "timers", "watch", "operations"])
 def idle_pass(request: pytest.FixtureRequest, world: World) -> Callable[[], object]:
     if request.param == "timers":
         return Timers(world.database, worker="timekeeper", check_after_seconds=300).one_pass
+    if request.param == "operations":
+        return jobs_on(world).one_pass
     if request.param == "relay":
         return Relay(world.database, MemoryBroker(world.configuration.channels).publisher(), ["people"]).one_pass
     line = Line(world, {"people": ScriptedChannel(RECEIPT), "inbox": ScriptedChannel(RECEIPT)})

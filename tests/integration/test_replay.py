@@ -8,10 +8,10 @@ from uuid import UUID
 import pytest
 
 from assistance.conciliation.ledger import read_ledger
-from assistance.deadletters.letters import discard, find_letters, show_letter
+from assistance.deadletters.letters import show_letter
 from assistance.deliveries.bury import record_stray
 from assistance.deliveries.lease import NothingToDo, ToSend
-from assistance.deliveries.replay import replay
+from assistance.deliveries.replay import discard, replay
 from assistance.domain.errors import NotReplayable
 from assistance.domain.outcome import Rejected, RejectionReason, RetryLater
 from tests.builders import World, in_transaction
@@ -169,26 +169,9 @@ def test_discarding_closes_the_letter_and_leaves_the_delivery_dead(world: World)
     assert in_transaction(world.database, read_ledger).closes
 
 
-def test_letters_are_found_by_channel_and_reason_and_shown_with_their_request(world: World) -> None:
+def test_a_letter_is_shown_with_its_request(world: World) -> None:
     request = dead(world)
     (letter,) = world.letters()
-    found = in_transaction(
-        world.database,
-        lambda connection: {
-            "all": find_letters(connection),
-            "channel": find_letters(connection, channel="people", reason="rejected", replayable=True),
-            "other": find_letters(connection, channel="inbox"),
-            "reason": find_letters(connection, reason="gave_up"),
-            "none": find_letters(connection, limit=0),
-        },
-    )
-    assert {name: len(rows) for name, rows in found.items()} == {
-        "all": 1,
-        "channel": 1,
-        "other": 0,
-        "reason": 0,
-        "none": 0,
-    }
     shown = in_transaction(world.database, lambda connection: show_letter(connection, letter.id))
     assert shown is not None
     assert (shown.ref, shown.topic) == (world.request(request).ref, "help")

@@ -79,6 +79,25 @@ def test_messages_of_sources_are_known_again_for_thirty_days(world: World) -> No
     assert [row.message_id for row in world.rows("SELECT message_id FROM source_messages")] == ["29 days"]
 
 
+def test_the_audit_log_is_kept_for_400_days_and_ended_operations_for_ninety(world: World) -> None:
+    for days in (399, 401):
+        world.execute(
+            "INSERT INTO audit (at, actor, via, action, subject_kind, subject)"
+            f" VALUES (now() - interval '{days} days', 'ann', 'console', 'pause', 'channel', '{days}')"
+        )
+    for actor, state, ended in (("ann", "done", "91"), ("bob", "cancelled", "89"), ("cy", "waiting", None)):
+        world.execute(
+            "INSERT INTO operations (id, kind, actor, via, state, per_second, expected, upper_bound, ended_at)"
+            f" VALUES (gen_random_uuid(), 'replay', '{actor}', 'console', '{state}', 1, 1, '',"
+            " now() - CAST(:days AS int) * interval '1 day')",
+            days=ended,
+        )
+    world.execute("UPDATE operations SET created_at = now() - interval '1 year'")
+    KEEP.purge(world.database)
+    assert [row.subject for row in world.rows("SELECT subject FROM audit")] == ["399"]
+    assert {row.actor for row in world.rows("SELECT actor FROM operations")} == {"bob", "cy"}
+
+
 def test_a_full_batch_says_that_there_may_be_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "_BATCH", 2)
     for _ in range(3):

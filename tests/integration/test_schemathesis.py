@@ -18,6 +18,7 @@ from assistance.api.openapi import document
 from assistance.clients import store
 from assistance.conciliation.ledger import read_ledger
 from assistance.configuration import load_configuration
+from assistance.domain.caller import Scope
 from assistance.domain.outcome import Delivered, Outcome, Rejected, RejectionReason, RetryLater, Unknown
 from assistance.embedded.ports import free_port
 from assistance.settings import environment_with
@@ -84,6 +85,7 @@ class Installation:
         self.world = World(database_url)
         self.world.configuration = load_configuration(config)
         self.keys = {name: self._new_key(name) for name in ("bot", "other-bot")}
+        self.viewer = self._new_key("viewer", Scope.VIEW)
         self.port = free_port()
         settings = environment_with(
             database_url=database_url,
@@ -106,8 +108,10 @@ class Installation:
         self._thread = threading.Thread(target=self._deliver)
         self._thread.start()
 
-    def _new_key(self, name: str) -> str:
-        return in_transaction(self.world.database, lambda connection: store.create(connection, name)).text
+    def _new_key(self, name: str, *scopes: Scope) -> str:
+        scopes = scopes or (Scope.SUBMIT, Scope.READ)
+        created = in_transaction(self.world.database, lambda connection: store.create(connection, name, scopes=scopes))
+        return created.text
 
     def _next_outcome(self) -> Callable[[], Outcome]:
         outcomes = cycle(OUTCOMES)
@@ -172,7 +176,7 @@ def judge(done: Run, installation: Installation, *, least: int) -> None:
 def test_calls_made_up_from_the_description_are_answered_as_it_says(installation: Installation) -> None:
     effort = Effort(cases=5, chains=5, seed=20260304)
     url = f"http://127.0.0.1:{installation.port}"
-    judge(run(url, installation.keys, CRM, installation.folder, effort), installation, least=1_000)
+    judge(run(url, installation.keys, installation.viewer, CRM, installation.folder, effort), installation, least=1_000)
 
 
 @pytest.mark.long
@@ -180,4 +184,6 @@ def test_calls_made_up_from_the_description_are_answered_as_it_says(installation
 def test_two_thousand_calls_of_each_operation_are_answered_as_the_description_says(installation: Installation) -> None:
     effort = Effort(cases=2_000, chains=500, seed=20260304)
     url = f"http://127.0.0.1:{installation.port}"
-    judge(run(url, installation.keys, CRM, installation.folder, effort), installation, least=30_000)
+    judge(
+        run(url, installation.keys, installation.viewer, CRM, installation.folder, effort), installation, least=30_000
+    )

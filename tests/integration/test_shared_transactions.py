@@ -71,8 +71,9 @@ def traces(world: World, request: UUID) -> list[dict[str, Any]]:
     found += [
         dict(row._mapping)
         for row in world.rows(
-            "SELECT series, attempt, channel, refusals, round(extract(epoch FROM available_at - now())) AS due_in"
-            " FROM outbox WHERE request_id = :id ORDER BY attempt",
+            "SELECT o.series, o.attempt, o.channel, refusals,"
+            " greatest(0, round(extract(epoch FROM available_at - updated_at))) AS due_in"
+            " FROM outbox o JOIN deliveries d ON d.id = o.delivery_id WHERE o.request_id = :id ORDER BY o.attempt",
             id=request,
         )
     ]

@@ -18,12 +18,17 @@ from flask.testing import FlaskClient
 from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
+from assistance.bootstrap.operating import jobs_of
+from assistance.bootstrap.parts import configuration_of
+from assistance.bootstrap.sources import letter_replay
+from assistance.domain.errors import NotReplayable
 from assistance.domain.source import Scheme
 from assistance.runtime.clock import unix_time
 from assistance.settings import load_settings
 from assistance.sources.verify import key_of
 from assistance.wsgi import build_app
 from tests.builders import World
+from tests.integration.operating_tools import add_dead, audited, begin, finish
 from tests.terminal import FILE, Terminal
 from tests.unit.test_source_signatures import SECRET, signed
 
@@ -195,13 +200,11 @@ def test_no_authentic_message_is_lost_whatever_it_holds(sender: Sender, world: W
 def test_two_operators_who_replay_one_letter_make_one_request(
     sender: Sender, world: World, terminal: Terminal, tmp_path: Path
 ) -> None:
-    from assistance.bootstrap.sources import letter_replay
-    from assistance.domain.errors import NotReplayable
-
     sender.desk({**ASKED, "text": None, "body": "x"})
     (letter,) = world.letters()
     sender.configure(SOURCES.replace("{text}", "{body}", 1))
-    replays = [letter_replay(load_settings(), world.database) for _ in range(4)]
+    settings = load_settings()
+    replays = [letter_replay(settings, configuration_of(settings), world.database) for _ in range(4)]
 
     def replay(number: int) -> bool:
         try:
@@ -213,6 +216,20 @@ def test_two_operators_who_replay_one_letter_make_one_request(
     with ThreadPoolExecutor(4) as pool:
         assert sorted(pool.map(replay, range(4))) == [False, False, False, True]
     assert world.count("requests") == 1
+
+
+def test_an_operation_maps_kept_messages_again_between_the_letters_of_deliveries(sender: Sender, world: World) -> None:
+    add_dead(world, 2)
+    sender.desk({**ASKED, "text": None, "body": "x"})
+    world.execute("UPDATE dead_letters SET created_at = now() - interval '1500 ms' WHERE source = 'source'")
+    sender.configure(SOURCES.replace("{text}", "{body}", 1))
+    settings = load_settings()
+    worker = jobs_of(settings, lambda: configuration_of(settings), world.database)
+    end = finish(world, begin(world, shown=3), worker)
+    assert (end.state, end.done, end.refused) == ("done", 3, 0)
+    assert world.count("requests", "client = 'source:desk'") == 1
+    assert world.count("dead_letters", "resolution = 'replayed' AND resolved_by = 'ann'") == 3
+    assert [line.operation_id for line in audited(world, "replay")] == [end.id] * 3
 
 
 def test_a_letter_whose_source_is_gone_or_wants_it_no_more_stays(

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.servers.chromium import chromium
 from tests.servers.encrypted import postgres_with_tls
 from tests.servers.faults import faketime_library
 from tests.servers.missing import ServerMissing
@@ -20,6 +21,10 @@ def _postgres_with_tls() -> Path:
     return postgres_with_tls().folder
 
 
+def _chromium() -> Path:
+    return chromium().program
+
+
 if __name__ == "__main__":
     wanted: dict[str, Callable[[], Path]] = {
         "RabbitMQ": _rabbit,
@@ -27,6 +32,7 @@ if __name__ == "__main__":
         "libfaketime": faketime_library,
         "nginx": nginx_program,
         "PostgreSQL with TLS": _postgres_with_tls,
+        "Chromium": _chromium,
     }
     for title, find in wanted.items():
         try:

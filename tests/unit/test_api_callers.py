@@ -130,8 +130,9 @@ def test_what_is_inside_is_for_this_machine_and_for_operators(door: MemoryDoor, 
         assert [status(peer, **forged) for peer in strangers] == [401] * 5
     door.caller = Caller(client="bot", scopes=frozenset({Scope.SUBMIT, Scope.READ}))
     assert status("192.0.2.1") == 403
-    door.caller = Caller(client="watch", scopes=frozenset({Scope.OPERATE}))
-    assert status("192.0.2.1") == 200
+    for scope in (Scope.VIEW, Scope.OPERATE):
+        door.caller = Caller(client="watch", scopes=frozenset({scope}))
+        assert status("192.0.2.1") == 200
 
 
 def test_the_page_of_a_sandbox_elsewhere_is_for_everybody_who_reaches_the_api(door: MemoryDoor) -> None:

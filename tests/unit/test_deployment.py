@@ -72,6 +72,18 @@ def forget_the_health_check(services: Any) -> None:
     del services["conciliation"]["healthcheck"]
 
 
+def show_the_dashboards_to_the_world(services: Any) -> None:
+    del services["grafana"]["ports"][0]["host_ip"]
+
+
+def let_the_dashboards_in(services: Any) -> None:
+    services["grafana"]["networks"]["inside"] = None
+
+
+def watch_without_being_asked(services: Any) -> None:
+    del services["prometheus"]["profiles"]
+
+
 def let_strangers_in(services: Any) -> None:
     del services["api"]["depends_on"]["keys"]
 
@@ -86,6 +98,9 @@ def let_strangers_in(services: Any) -> None:
         let_the_relay_write,
         give_capabilities_back,
         forget_the_health_check,
+        show_the_dashboards_to_the_world,
+        let_the_dashboards_in,
+        watch_without_being_asked,
         let_strangers_in,
     ],
     ids=lambda spoil: spoil.__name__,

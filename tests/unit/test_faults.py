@@ -39,7 +39,7 @@ def test_every_declared_point_stands_in_the_code_exactly_once_and_no_other_one_d
 
 def test_a_point_belongs_to_a_process_and_a_row_of_the_matrix() -> None:
     for name, point in POINTS.items():
-        assert re.fullmatch(r"(api|relay|consumer|recorder|conciliation|timers)\.[a-z_]+", name)
+        assert re.fullmatch(r"(api|relay|consumer|recorder|conciliation|timers|operations)\.[a-z_]+", name)
         assert point.process in ("api", "relay", "consumer", "conciliation")
         assert re.fullmatch(r"[ARKC]\d+", point.row)
 

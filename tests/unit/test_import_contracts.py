@@ -37,9 +37,10 @@ def lint(house: Path) -> subprocess.CompletedProcess[str]:
         ("intake/routing.py", "assistance.relay.publish", "Imports run downwards"),
         ("deliveries/settle.py", "assistance.consumer.deliver", "Imports run downwards"),
         ("relay/publish.py", "pika", "Only the RabbitMQ broker knows pika"),
-        ("status/query.py", "flask", "Only the HTTP door knows Flask"),
+        ("status/query.py", "flask", "Only the HTTP door and the console know Flask"),
         ("channels/text.py", "assistance.storage.database", "A channel type reaches neither"),
         ("domain/hint.py", "sqlalchemy", "The words of the flow know no library"),
+        ("relay/traces.py", "opentelemetry", "Only traces know OpenTelemetry"),
     ],
 )
 def test_an_import_against_the_layers_is_refused(house: Path, module: str, imported: str, contract: str) -> None:

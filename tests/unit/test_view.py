@@ -90,7 +90,11 @@ def test_any_other_type_shows_what_was_added_and_not_the_request_again() -> None
 
 @pytest.mark.parametrize(
     ("data", "text"),
-    [({}, "The bot cancelled this request."), ({"reason": "found it"}, "The bot cancelled this request: found it")],
+    [
+        ({}, "The bot cancelled this request."),
+        ({"reason": "found it"}, "The bot cancelled this request: found it"),
+        ({"by": "operator", "reason": "found it"}, "An operator cancelled this request: found it"),
+    ],
 )
 def test_the_end_of_a_request_is_told_with_its_reason(data: dict[str, str], text: str) -> None:
     cancelled = replace(ADDED, event=EventType.CANCELLED, data=data, thread=None)

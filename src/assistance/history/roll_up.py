@@ -1,8 +1,8 @@
 """Roll up: once a minute, what happened in the last ones is counted and written down, whoever counts first.
 
 A minute is counted as soon as it is over, and once more with the next one: what was under way at its end is committed
-by then, because no transaction lasts longer than its deadline of half a minute.
-Counting again changes nothing but what has to be changed, so any number of processes may do it.
+by then, because no transaction lasts longer than its deadline of half a minute. Counting again changes nothing but what
+has to be changed, so any number of processes may do it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""What people see and do in the console, in a real browser over a real installation."""
