@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from assistance.embedded.databases import create_database, drop_database
 from tests.browser.installation import Installation
+from tests.browser.showcase import fill
 from tests.browser.watched import Watched
 from tests.servers import Server, SharedServers
 from tests.servers.chromium import FLAGS, Chromium
 from tests.servers.shared import database_url as url_of_database
 
 Open = Callable[..., Watched]
+Busy = tuple[Installation, Mapping[str, Any]]
 
 
 # Of the package, not of the session: while the driver of the browser lives, its event loop counts as running in this
@@ -54,14 +57,29 @@ def running(
         yield installation
 
 
+@pytest.fixture(scope="package")
+def busy(
+    servers: SharedServers,
+    postgres_server: Server,
+    unique_name: Callable[[], str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Busy]:
+    """An installation in which no test leaves anything, for tests that look only; and its request that failed."""
+    with installation_of(servers, postgres_server, unique_name(), tmp_path_factory.mktemp("busy")) as installation:
+        yield installation, fill(installation)
+
+
 @pytest.fixture
-def open_window(browser: Browser, running: Installation) -> Iterator[Open]:
-    """Opens windows that share nothing; after the test none may have shown what must not happen."""
+def open_window(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Open]:
+    """Opens windows that share nothing; after the test none may have shown what must not happen.
+
+    They look at the common installation, unless another is named.
+    """
     opened: list[Watched] = []
 
-    def make(width: int = 1280, height: int = 900, **settings: object) -> Watched:
-        context = browser.new_context(viewport={"width": width, "height": height}, locale="en", **settings)  # type: ignore[arg-type]
-        opened.append(Watched(context, running))
+    def make(of: Installation | None = None, *, width: int = 1280, **settings: Any) -> Watched:
+        context = browser.new_context(viewport={"width": width, "height": 900}, locale="en", **settings)
+        opened.append(Watched(context, of or request.getfixturevalue("running")))
         return opened[-1]
 
     yield make

@@ -12,7 +12,10 @@ from typing import Any
 from sqlalchemy import delete, insert, select
 from sqlalchemy.sql import func
 
+from assistance.domain.operator import Actor
 from assistance.history.latency import BOUNDS
+from assistance.operating import jobs
+from assistance.operating.targets import Kind
 from assistance.storage.tables import history
 from tests.browser.installation import Installation, wait_until
 
@@ -38,12 +41,27 @@ def fill(running: Installation) -> Mapping[str, Any]:
     for topic, description, name in _ASKED:
         asked = running.post(topic, description, customer={"name": name, "email": "customer@example.com"})
         running.ended_as(asked["id"], "delivered")
+    _replay_one(running)
     return running.dead_request(
         "The lift in Elm Street 4 stands still, with nobody in it.",
         customer={"id": "cus_42", "name": "Margaret Hamilton", "phone": "+45 12 34 56 78"},
         metadata={"building": "Elm Street 4", "lift": "2"},
         bot={"name": "house-bot", "reason": "The customer asked for a person."},
     )
+
+
+def _replay_one(running: Installation) -> None:
+    """A job, so that its list is not empty."""
+    running.dead_request("A smoke detector chirps.", "alarms")
+    who = Actor(name="olga", via="console")
+    query = {"channel": "smoke-alarms"}
+    begun = running.database.run(
+        lambda connection: jobs.begin(
+            connection, Kind.REPLAY, query, shown=1, per_second=10, actor=who, reason="They answer again."
+        )
+    )
+    done = "SELECT 1 FROM operations WHERE id = :id AND state = 'done'"
+    wait_until(lambda: running.rows(done, id=begun), "the job is done")
 
 
 def _write_hour(running: Installation) -> None:

@@ -81,7 +81,7 @@ def test_what_waits_is_shown_by_what_it_waits_for_and_when_something_was_last_de
     assert "Ready 1 Sending 0 Waiting for a retry 0 To be looked up 0 Held 1" in said
     assert re.search(r"Last success (just now|\d+ s ago)", said)
     listed = text_of(signed_in(world, Role.VIEWER, name="another").get("/console/channels"))
-    assert "people scripted ● closed 1 0 0 0 1" in listed
+    assert "people scripted ● delivers 1 0 0 0 1" in listed
 
 
 def test_a_channel_that_is_out_says_why_since_when_and_when_it_is_probed(world: World) -> None:

@@ -94,7 +94,7 @@ def test_the_last_hour_and_what_waits_now_are_counted(working: World) -> None:
     an_hour_of(working)
     said = text_of(signed_in(working, Role.VIEWER).get("/console/"))
     assert "Accepted 4 Delivered 3 Dead letters 1 Waiting now 1 Retrying now 0 Held now 0" in said
-    assert "people ● closed 0.6 " in said  # three in five minutes
+    assert "people ● delivers 0.6 " in said  # three in five minutes
     assert "25.0 % 1" in said  # one try of four failed, and one delivery waits
 
 
