@@ -53,7 +53,7 @@ def build_app(settings: Settings, *, at_stop: Callable[[Callable[[], None]], Non
     configuration = configuration_of(settings)
     deadline_seconds = settings.request_deadline_seconds * 0.9
     database = open_database(settings, "api", pool_size=_POOL_SIZE, deadline_seconds=deadline_seconds, looks_up=True)
-    reading = open_database(settings, "api", pool_size=_READING_POOL_SIZE, deadline_seconds=deadline_seconds)
+    reading = open_database(settings, "api-reading", pool_size=_READING_POOL_SIZE, deadline_seconds=deadline_seconds)
     wake_relay = WakeUpSender(settings.database_url.get_secret_value()).send
     intake = Intake(
         database,

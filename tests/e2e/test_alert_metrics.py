@@ -54,7 +54,7 @@ def test_every_metric_of_an_alert_is_there_with_a_value(tmp_path: Path, database
             'assistance_orphaned_deliveries{channel="gone"} 1.0',
             'assistance_ledger_violations{violation="requests without a delivery"} 0.0',
             "assistance_relay_ready 1.0",
-            "assistance_db_pool_size 16.0",
+            'assistance_db_pool_size{pool="assistance-api"} 16.0',
             "assistance_accept_duration_seconds_count 2.0",
         ):
             assert line in shown.splitlines(), line

@@ -48,7 +48,7 @@ def run(database: Database, statement: str, deadline: Deadline | None = None) ->
 
 def in_use() -> float | None:
     """How many connections this process has checked out."""
-    return REGISTRY.get_sample_value("assistance_db_pool_in_use")
+    return REGISTRY.get_sample_value("assistance_db_pool_in_use", {"pool": "assistance"})
 
 
 def words(database: Database) -> list[str]:

@@ -37,8 +37,12 @@ accept_seconds = Histogram(
     "From the first header to the answer of a call that asks for assistance.",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 1, 2.5, 5, 10),
 )
-db_pool_size = Gauge("assistance_db_pool_size", "Database connections that may be used.", multiprocess_mode="livesum")
-db_pool_in_use = Gauge("assistance_db_pool_in_use", "Database connections checked out.", multiprocess_mode="livesum")
+db_pool_size = Gauge(
+    "assistance_db_pool_size", "Database connections that may be used.", ["pool"], multiprocess_mode="livesum"
+)
+db_pool_in_use = Gauge(
+    "assistance_db_pool_in_use", "Database connections checked out.", ["pool"], multiprocess_mode="livesum"
+)
 authentication_refused = Counter("assistance_authentication_refused", "Calls without a good credential.", ["reason"])
 signature_refused = Counter("assistance_signature_refused", "Messages without a right signature.", ["source"])
 source_messages = Counter("assistance_source_messages", "Authentic messages of signed sources.", ["source", "status"])

@@ -51,7 +51,8 @@ class Database:
         self._deadline_seconds = deadline_seconds
         self._pool_size = pool_size
         self._is_closed = False
-        db_pool_size.inc(pool_size)
+        self._in_use, self._size = db_pool_in_use.labels(application), db_pool_size.labels(application)
+        self._size.inc(pool_size)
         patience = max(1, round(deadline_seconds * 0.4))
         self._engine = sqlalchemy.create_engine(
             driver_url(url),
@@ -102,7 +103,7 @@ class Database:
     def _connection(self) -> Iterator[Connection]:
         if self._is_closed:
             raise DatabaseUnavailable("This process has closed its database.")
-        with self._connect() as connection, db_pool_in_use.track_inprogress():
+        with self._connect() as connection, self._in_use.track_inprogress():
             try:
                 yield connection
             finally:
@@ -165,7 +166,7 @@ class Database:
         """Close every connection: those in use when they are given back. Whoever asks for one later gets none."""
         self._is_closed = True
         self._engine.dispose()
-        db_pool_size.dec(self._pool_size)
+        self._size.dec(self._pool_size)
         self._pool_size = 0
 
 
