@@ -16,7 +16,7 @@ NOW = datetime(2026, 3, 4, 14, 3, 7, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
-        (None, "–"),
+        (None, "\N{EN DASH}"),
         (-3, "0 s"),
         (0, "0 s"),
         (0.3, "under 1 s"),

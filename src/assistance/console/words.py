@@ -10,7 +10,7 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 def span(seconds: float | None) -> str:
     """A length of time in its one or two largest units: `12 s`, `4 min 17 s`, `3 d 2 h`; a dash for none."""
     if seconds is None:
-        return "–"
+        return "\N{EN DASH}"
     rest = max(0, round(seconds))
     if rest == 0:
         return "0 s" if seconds <= 0 else "under 1 s"
