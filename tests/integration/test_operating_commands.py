@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from assistance.search import letters
 from tests.builders import World
 from tests.integration.operating_tools import add_dead, audited, finish, jobs_on
 from tests.terminal import Terminal
@@ -43,6 +44,16 @@ def test_more_than_a_hundred_letters_are_an_operation_that_the_command_watches(
     assert (operation.filter, operation.reason) == ({"channel": "people", "replayable": "true"}, "Mended.")
     assert (operation.actor.startswith("cli"), operation.via) == (True, "command")
     assert len(audited(world, "replay")) == 101
+
+
+def test_more_than_a_hundred_are_all_meant_also_where_counting_them_stopped_before(
+    world: World, terminal: Terminal, carried_out: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_dead(world, 101)
+    monkeypatch.setattr(letters, "MOST_READ", 50)
+    assert terminal.run("dead-letters", "discard", "--channel", "people", "--rate", "1000")[0] == 0
+    assert world.count("operations") == 1
+    assert world.rows("SELECT count(*) AS open FROM dead_letters WHERE resolved_at IS NULL")[0].open == 0
 
 
 def test_a_few_are_done_by_the_command_itself_with_a_line_each(world: World, terminal: Terminal) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -106,14 +106,15 @@ def replay(
     query = _query(ids, channel, reason, everything=everything) | ({} if ids else {"replayable": "true"})
     settings = load_settings()
     with database_of(settings) as database:
-        number = len(ids) if ids else count(database, "replay", query)
+        chosen = ids or _few_letters(database, query)
+        number = len(chosen) if chosen is not None else count(database, "replay", query)
         if dry_run:
             click.echo(f"{number} dead letters would be replayed.")
             return
-        if number > _FEW and not ids:
+        if chosen is None:
             sys.exit(_operation(database, "replay", query, number, rate, because, wait=not no_wait))
         refused = 0
-        acts, chosen = acts_on(settings, database), ids or _few_letters(database, query)
+        acts = acts_on(settings, database)
         with click.progressbar(length=len(chosen), label="replaying") as bar:
             for sentence in acts.replay_each(chosen, actor(), reason=because, per_second=rate):
                 bar.update(1)
@@ -153,13 +154,13 @@ def discard(
     query = _query(ids, channel, reason, everything=everything)
     settings = load_settings()
     with database_of(settings) as database:
-        number = len(ids) if ids else count(database, "discard", query)
+        chosen = ids or _few_letters(database, query)
+        number = len(chosen) if chosen is not None else count(database, "discard", query)
         if dry_run:
             click.echo(f"{number} dead letters would be discarded.")
             return
-        if number > _FEW and not ids:
+        if chosen is None:
             sys.exit(_operation(database, "discard", query, number, rate, because, wait=not no_wait))
-        chosen = ids or _few_letters(database, query)
         outcome = acts_on(settings, database).discard(chosen, actor(), reason=because)
     for sentence in outcome.refused:
         click.echo(sentence, err=True)
@@ -175,9 +176,13 @@ def _query(ids: tuple[int, ...], channel: str | None, reason: str | None, *, eve
     return {name: value for name, value in (("channel", channel), ("reason", reason)) if value}
 
 
-def _few_letters(database: Database, query: dict[str, str]) -> list[int]:
-    """The numbers of the letters that match, the oldest first; no more than this command acts on itself."""
-    return [row.id for row in _letters(database, query, _FEW)]
+def _few_letters(database: Database, query: dict[str, str]) -> Sequence[int] | None:
+    """The numbers of the letters that match, the oldest first; none when they are more than a command acts on itself.
+
+    They are looked for to the end: a count stops where looking becomes slow, and could say that many are few.
+    """
+    found = [row.id for row in _letters(database, query, _FEW + 1)]
+    return found if len(found) <= _FEW else None
 
 
 def _letters(database: Database, query: Mapping[str, str], limit: int) -> list[Any]:
