@@ -27,7 +27,7 @@ Busy = tuple[Installation, Mapping[str, Any]]
 # thread, and nobody else's tests could start one.
 @pytest.fixture(scope="package")
 def browser(chromium: Chromium) -> Iterator[Browser]:
-    expect.set_options(timeout=20_000)
+    expect.set_options(timeout=40_000)
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(
             executable_path=chromium.program, args=FLAGS, env=dict(chromium.environment())

@@ -173,7 +173,7 @@ class Installation:
         """Ask for assistance; the answer."""
         body = json.dumps({"topic": topic, "description": description, **more}).encode()
         call = urllib.request.Request(self.url("/assistance"), body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(call, timeout=10) as answer:
+        with urllib.request.urlopen(call, timeout=30) as answer:
             found: Mapping[str, Any] = json.load(answer)
         return found
 

@@ -34,7 +34,7 @@ class Watched:
         self.page = self.watch(context.new_page())
 
     def watch(self, page: Page) -> Page:
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(60_000)
         page.on("console", self._said)
         page.on("pageerror", lambda error: self._wrong.append(f"script error: {error}"))
         page.on("dialog", self._asked)
