@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, func, select
@@ -48,25 +49,35 @@ class Next:
     is_last: bool
 
 
-class Targets(Protocol):
-    """Everything that matches a filter; `query` is the filter as it was on screen."""
+Wanted = TypeVar("Wanted", LetterFilter, RequestFilter)
+
+
+@dataclass(frozen=True, slots=True)
+class Targets(ABC, Generic[Wanted]):
+    """Everything that matches a filter."""
+
+    wanted: Wanted
 
     @property
     def query(self) -> dict[str, str]:
         """The shortest query that means this filter."""
+        return self.wanted.to_query()
 
     @property
     def channel(self) -> str | None:
         """The channel that the filter names."""
+        return self.wanted.channel
 
+    @abstractmethod
     def count(self, connection: Connection) -> Count:
         """How many match now."""
 
+    @abstractmethod
     def next(self, connection: Connection, position: str | None, upper_bound: str, limit: int) -> Next:
         """What comes after a position and was there at the upper bound."""
 
 
-def targets_of(kind: Kind, query: Mapping[str, str]) -> Targets:
+def targets_of(kind: Kind, query: Mapping[str, str]) -> Targets[Any]:
     """What an operation of this kind acts on. Raises `FilterMistake`."""
     if kind in (Kind.REPLAY, Kind.DISCARD):
         letters = LetterFilter.from_query(query)
@@ -87,17 +98,8 @@ def bound_now(connection: Connection) -> str:
     return now.isoformat()
 
 
-@dataclass(frozen=True, slots=True)
-class _Letters:
-    wanted: LetterFilter
-
-    @property
-    def query(self) -> dict[str, str]:
-        return self.wanted.to_query()
-
-    @property
-    def channel(self) -> str | None:
-        return self.wanted.channel
+class _Letters(Targets[LetterFilter]):
+    __slots__ = ()
 
     def count(self, connection: Connection) -> Count:
         return count_letters(connection, self.wanted)
@@ -108,17 +110,8 @@ class _Letters:
         return _next(found, position, lambda row: (row.request_id, row.source == "source"))
 
 
-@dataclass(frozen=True, slots=True)
-class _Requests:
-    wanted: RequestFilter
-
-    @property
-    def query(self) -> dict[str, str]:
-        return self.wanted.to_query()
-
-    @property
-    def channel(self) -> str | None:
-        return self.wanted.channel
+class _Requests(Targets[RequestFilter]):
+    __slots__ = ()
 
     def count(self, connection: Connection) -> Count:
         return count_requests(connection, self.wanted)
@@ -130,9 +123,6 @@ class _Requests:
             wanted = replace(wanted, until=until, older_than=None)
         found = find_requests(connection, wanted, limit=limit, place=_place(position), oldest_first=True)
         return _next(found, position, lambda row: (row.id, False))
-
-
-Wanted = TypeVar("Wanted", LetterFilter, RequestFilter)
 
 
 def _as_it_was(wanted: Wanted, upper_bound: str) -> Wanted:
