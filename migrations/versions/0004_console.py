@@ -165,7 +165,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute(f"DROP TABLE {TABLES}")
-    op.execute("DROP INDEX requests_unusual_ix, attempts_started_ix")
+    op.execute("DROP INDEX requests_unusual_ix, dead_letters_unresolved_ix, attempts_started_ix")
     op.execute("DELETE FROM client_keys WHERE scopes && ARRAY['view', 'admin']")
     op.execute(
         "ALTER TABLE client_keys DROP CONSTRAINT client_keys_scopes_ck, ADD CONSTRAINT client_keys_scopes_ck"

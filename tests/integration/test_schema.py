@@ -10,13 +10,14 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from assistance.bootstrap.checks import database_problem
 from assistance.domain.errors import DatabaseUnavailable, SchemaMismatch
 from assistance.storage.database import Database, driver_url
 from assistance.storage.migrate import migrate, migrations_folder, newest_revision
 from assistance.storage.tables import SCHEMA_REVISION, metadata
+from tests.builders import eventually
 
 CATALOGUE = {
     "constraints": "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint"
@@ -70,14 +71,29 @@ def test_processes_that_migrate_at_the_same_time_take_turns(empty_database_url: 
     assert {after for _, after in answers} == {SCHEMA_REVISION}
 
 
-def test_a_downgrade_leaves_nothing_behind_and_the_way_up_is_open_again(database_url: str) -> None:
+def downgrade(connection: Connection, revision: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()))
     config.set_main_option("path_separator", "os")
-    with engine_of(database_url).connect() as connection:
-        config.attributes["connection"] = connection
-        command.downgrade(config, "base")
+    config.attributes["connection"] = connection
+    command.downgrade(config, revision)
+    connection.commit()
+
+
+def test_a_migration_that_meets_work_which_locks_the_other_way_round_tries_again(database_url: str) -> None:
+    with engine_of(database_url).connect() as connection, ThreadPoolExecutor(1) as beside:
+        downgrade(connection, "0002")
+        connection.execute(text("LOCK TABLE dead_letters IN ROW EXCLUSIVE MODE"))
+        migrating = beside.submit(migrate, database_url)
+        eventually(lambda: connection.scalar(text("SELECT true FROM pg_locks WHERE NOT granted")))
+        connection.execute(text("LOCK TABLE requests IN ROW EXCLUSIVE MODE"))  # which the migration has locked
         connection.commit()
+        assert migrating.result() == ("0002", SCHEMA_REVISION)
+
+
+def test_a_downgrade_leaves_nothing_behind_and_the_way_up_is_open_again(database_url: str) -> None:
+    with engine_of(database_url).connect() as connection:
+        downgrade(connection, "base")
         left = connection.scalars(
             text("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'")
         ).all()

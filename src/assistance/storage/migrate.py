@@ -8,14 +8,16 @@ import sqlalchemy
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import exc
+from sqlalchemy import Connection, exc
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random
 
 from assistance.domain.errors import DatabaseUnavailable, SchemaMismatch
 from assistance.storage.database import driver_url, schema_revision
-from assistance.storage.troubles import tls_trouble
+from assistance.storage.troubles import TRY_AGAIN_CODES, sqlstate, tls_trouble
 
 #: Any constant does, as long as every version of this program uses the same one.
 _LOCK = 7_260_926_417
+_TRIES = 5
 
 
 def migrations_folder() -> Path:
@@ -45,7 +47,7 @@ def migrate(url: str) -> tuple[str | None, str | None]:
             if before is not None and before > (newest_revision() or ""):
                 raise SchemaMismatch(f"The database's schema is at {before}, which is newer: run a newer program.")
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            _undeterred(connection)(command.upgrade, config, "head")
             connection.commit()
             after = schema_revision(connection)
             connection.execute(sqlalchemy.text("SELECT pg_advisory_unlock(:lock)"), {"lock": _LOCK})
@@ -54,6 +56,17 @@ def migrate(url: str) -> tuple[str | None, str | None]:
         raise DatabaseUnavailable(f"The database cannot be reached{tls_trouble(error)}.") from error
     finally:
         engine.dispose()
+
+
+def _undeterred(connection: Connection) -> Retrying:
+    """Tries again when it locked tables in another order than those who work meanwhile: nothing of it was done then."""
+    return Retrying(
+        retry=retry_if_exception(lambda error: sqlstate(error) in TRY_AGAIN_CODES),
+        stop=stop_after_attempt(_TRIES),
+        wait=wait_random(0.1, 0.5),
+        before_sleep=lambda _: connection.rollback(),
+        reraise=True,
+    )
 
 
 def _config() -> Config:
