@@ -1,9 +1,8 @@
 """Starts processes that have their modules imported already: `python -m tests.nursery`.
 
 Importing takes a Python process most of a second of processor time, which a test would pay for every process, and a
-campaign for every kill. This process imports once, stays without threads, connections and open files, and forks; a fork
-shares nothing else with it. What `multiprocessing` spawns later, such as the worker of an API, starts from nothing as
-always.
+campaign for every kill. This process imports once, stays without threads and connections, and forks; a fork shares
+nothing else with it.
 
 One JSON object a line on standard input: `arguments` (as after `python`), `environment`, `log`. One on standard output:
 `{"pid": …}` for each start, in order, and `{"ended": …, "code": …}` for each end.
@@ -24,6 +23,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,9 @@ from pathlib import Path
 from typing import Any
 
 _PRELOADED = (
-    "assistance.bootstrap.workers",
+    "assistance.bootstrap.relaying",
+    "assistance.bootstrap.consuming",
+    "assistance.bootstrap.conciliating",
     "assistance.broker.rabbitmq.publisher",
     "assistance.broker.rabbitmq.subscriber",
     "assistance.cli",
@@ -41,8 +43,8 @@ _PRELOADED = (
     "assistance.channels.email",
     "assistance.channels.slack",
     "assistance.channels.webhook",
+    "assistance.cli.http_server",
     "sqlalchemy.dialects.postgresql.psycopg",
-    "granian.server",
     "assistance.embedded.sandbox.server",
     "tests.chaos.sinks",
 )
@@ -139,12 +141,21 @@ class Child:
         self.send_signal(signal.SIGKILL)
 
 
+def start(arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> Child:
+    """As `Nursery.start`, in one of those that all tests of this process share; they end when it does."""
+    return _nursery_of_this_run(shares_metrics=arguments[-1] == "api").start(arguments, environment, log)
+
+
 @cache
-def nursery_of_this_run() -> Nursery:
-    """The one that all tests of this process share; it ends when they do."""
-    nursery = Nursery({})
+def _nursery_of_this_run(*, shares_metrics: bool) -> Nursery:
+    nursery = Nursery(sharing_metrics(Path(tempfile.mkdtemp())) if shares_metrics else {})
     atexit.register(nursery.close)
     return nursery
+
+
+def sharing_metrics(folder: Path) -> Mapping[str, str]:
+    """What the nursery of an API needs: there it is decided that metrics are shared, and by each fork where."""
+    return {"PROMETHEUS_MULTIPROC_DIR": str(folder)}
 
 
 def main() -> None:

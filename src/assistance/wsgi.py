@@ -31,7 +31,7 @@ from assistance.privacy.erase import erase
 from assistance.privacy.export import export
 from assistance.runtime.addresses import is_loopback
 from assistance.runtime.clock import Deadline
-from assistance.runtime.signals import end_with_parent, when_asked_to_stop
+from assistance.runtime.signals import begin_as_a_worker, when_asked_to_stop
 from assistance.settings import MEMORY_BROKER, Settings, load_settings
 from assistance.status.finding import Finder
 from assistance.status.gauges import database_gauges
@@ -139,7 +139,7 @@ def __getattr__(name: str) -> flask.Flask:
     """Build `app` when the server asks for it, not when somebody imports this module."""
     if name != "app":
         raise AttributeError(name)
-    end_with_parent()
+    begin_as_a_worker()
     settings = load_settings()
     announce(settings, "api")
     return build_app(settings, at_stop=when_asked_to_stop)

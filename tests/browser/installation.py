@@ -19,7 +19,7 @@ from assistance.domain.operator import Role
 from assistance.embedded.ports import free_port
 from assistance.settings import environment_with
 from assistance.storage.database import Database
-from tests.nursery import nursery_of_this_run
+from tests import nursery
 
 Found = TypeVar("Found")
 
@@ -149,7 +149,7 @@ class Installation:
             ("worker", ["-m", "assistance", "worker"]),
             ("api", ["-m", "assistance", "api"]),
         ):
-            child = nursery_of_this_run().start(command, self._environment, self.folder / f"{name}.log")
+            child = nursery.start(command, self._environment, self.folder / f"{name}.log")
             self._closing.callback(child.wait)
             self._closing.callback(child.kill)
         try:

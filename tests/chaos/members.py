@@ -87,7 +87,7 @@ class Member:
     def kill_child(self) -> bool:
         """`kill -9` of the worker that an API started; whether there was one."""
         pid = self.pid
-        workers = [child for child in children_of(pid) if b"spawn_main" in _command_line(child)] if pid else []
+        workers = [child for child in children_of(pid) if _command_line(child) == _command_line(pid)] if pid else []
         for worker in workers[:1]:
             os.kill(worker, signal.SIGKILL)
             self.killed += 1

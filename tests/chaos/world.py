@@ -21,7 +21,7 @@ from assistance.embedded.ports import free_port
 from assistance.settings import environment_with
 from assistance.storage.migrate import migrate
 from tests.chaos.members import ROOT, Member, Supervisor
-from tests.nursery import Nursery
+from tests.nursery import Nursery, sharing_metrics
 from tests.proxy import Proxy
 from tests.servers import ControlledPostgres, RabbitServer, ServerMissing
 from tests.servers.faults import SmallDisk, SteppedClock
@@ -112,13 +112,18 @@ class World:
         self.members: dict[str, Member] = {}
         self.api_ports: list[int] = []
         self.metrics_ports: dict[str, int] = {}
-        self._nurseries: list[Nursery] = []
+        self._nurseries: dict[str, Nursery] = {}
         self._supervisor: Supervisor | None = None
 
     def start(self) -> None:
         """Returns when both APIs are ready and the queues are there."""
         log = self.folder / "nursery.log"
-        self._nurseries = [Nursery({}, log), Nursery(self.clock.environment if self.clock else {}, log)]
+        (self.folder / "metrics").mkdir()
+        self._nurseries = {
+            "api": Nursery(sharing_metrics(self.folder / "metrics"), log),
+            "stepped": Nursery(self.clock.environment if self.clock else {}, log),
+            "others": Nursery({}, log),
+        }
         self.postgres.start()
         self.rabbit.start()
         migrate(self.postgres.url)
@@ -140,7 +145,7 @@ class World:
             self._supervisor.close()
         for member in self.members.values():
             member.end()
-        for nursery in self._nurseries:
+        for nursery in self._nurseries.values():
             nursery.close()
         for proxy in self.proxies.values():
             proxy.__exit__(None, None, None)
@@ -217,7 +222,8 @@ class World:
     def _add(self, name: str, command: list[str], environment: dict[str, str]) -> None:
         log = self.folder / f"{name}.log"
         whole = environment_with() | {"COVERAGE_PROCESS_START": "", "PYTHONPATH": str(ROOT)} | environment
-        nursery = self._nurseries[name in _STEPPED]
+        kind = "api" if command[-1] == "api" else "stepped" if name in _STEPPED else "others"
+        nursery = self._nurseries[kind]
         self.members[name] = Member(nursery, name, command, whole, log)
 
     def _add_service(self, service: str, number: int) -> None:

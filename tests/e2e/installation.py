@@ -26,7 +26,8 @@ from assistance.embedded.ports import free_port
 from assistance.settings import environment_with
 from assistance.storage.database import Database
 from assistance.storage.migrate import migrate
-from tests.nursery import Child, nursery_of_this_run
+from tests import nursery
+from tests.nursery import Child
 
 ROOT = Path(__file__).parents[2]
 
@@ -249,7 +250,7 @@ class Installation:
 def _start(command: list[str], environment: dict[str, str], log: Path) -> Child | subprocess.Popen[bytes]:
     """Start Python; from nothing only if it is to find other libraries than this process."""
     if all(environment.get(name) == os.environ.get(name) for name in ("PYTHONPATH", "LD_PRELOAD")):
-        return nursery_of_this_run().start(command, environment, log)
+        return nursery.start(command, environment, log)
     with log.open("ab") as output:
         return subprocess.Popen(
             [sys.executable, *command], cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True

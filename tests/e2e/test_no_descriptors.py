@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.installation import Installation, installation, wait_until
-from tests.servers.postgres import children_of
+from tests.proxy import Proxy, ResetPeer
+from tests.servers.postgres import children_of, is_running
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -35,7 +36,8 @@ def test_without_descriptors_calls_are_refused_and_deliveries_wait_and_both_go_o
 ) -> None:
     with installation(tmp_path, database_url, broker_url) as running:
         consumer = running.processes["consumer"].pid
-        (api,) = (child for child in children_of(running.processes["api"].pid) if _serves(child))
+        (api,) = children_of(running.processes["api"].pid)
+        _wait_until_the_consumer_delivers(running)
         with nothing_more_to_open(consumer):
             running.post_until_accepted("sales", "while nothing can be sent")
             wait_until(lambda: _has_met_trouble(running), seconds=30, what="the consumer found out")
@@ -45,23 +47,38 @@ def test_without_descriptors_calls_are_refused_and_deliveries_wait_and_both_go_o
             status, body = running.post("sales", "while nobody can be let in", key=str(uuid.uuid4()), timeout=5)
             assert status in (0, 202, 503), body
         running.post_until_accepted("sales", "afterwards")
-        wanted = {"while nothing can be sent", "afterwards"}
-        wait_until(lambda: wanted <= set(running.slack_messages()), seconds=60, what="both are at Slack")
+        wanted = {"before", "while nothing can be sent", "afterwards"}
+        wait_until(lambda: wanted <= set(running.slack_messages()), seconds=60, what="all are at Slack")
         assert set(running.slack_messages().values()) == {1}
         wait_until(lambda: "violations" not in running.ledger(), seconds=30, what="the ledger closes")
         assert not any(line.get("answer") == "unknown" for line in running.log_lines("consumer"))
         assert running.processes["consumer"].poll() is None
-        assert _serves(api)
+        assert is_running(api)
+
+
+def test_the_broker_lost_while_nothing_can_be_opened_is_found_again(
+    tmp_path: Path, database_url: str, broker_url: str
+) -> None:
+    with Proxy(broker_url) as broker, installation(tmp_path, database_url, broker.url) as running:
+        _wait_until_the_consumer_delivers(running)
+        with nothing_more_to_open(running.processes["consumer"].pid):
+            broker.add(ResetPeer())
+            wait_until(lambda: _cannot_open(running), seconds=30, what="the consumer found out")
+            broker.heal()
+        running.post_until_accepted("sales", "afterwards")
+        wait_until(lambda: "afterwards" in running.slack_messages(), seconds=60, what="it is at Slack")
+
+
+def _wait_until_the_consumer_delivers(running: Installation) -> None:
+    running.post_until_accepted("sales", "before")
+    wait_until(lambda: "before" in running.slack_messages(), seconds=60, what="the consumer delivers")
+
+
+def _cannot_open(running: Installation) -> bool:
+    return any("Too many open files" in line.get("reason", "") for line in running.log_lines("consumer"))
 
 
 def _has_met_trouble(running: Installation) -> bool:
     """It could not send, or not even reach the database, and says so."""
     lines = running.log_lines("consumer")
     return any(line.get("answer") == "retry_later" or line["level"] in ("warning", "error") for line in lines)
-
-
-def _serves(pid: int) -> bool:
-    try:
-        return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False

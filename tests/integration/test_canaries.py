@@ -19,8 +19,9 @@ from assistance.domain.caller import Scope
 from assistance.embedded.ports import free_port
 from assistance.settings import environment_with
 from assistance.storage.database import Database, driver_url
+from tests import nursery
 from tests.builders import eventually
-from tests.nursery import Child, nursery_of_this_run
+from tests.nursery import Child
 
 SECRETS = {
     "SLACK_BOT_TOKEN": "xoxb-canaryslack",
@@ -116,7 +117,7 @@ class Run:
             "relay": ["-m", "assistance", "relay"],
         }.items():
             given = no_broker if name == "relay" else environment
-            self.children.append(nursery_of_this_run().start(command, given, folder / f"{name}.log"))
+            self.children.append(nursery.start(command, given, folder / f"{name}.log"))
 
     def call(self, path: str, body: Any = None, **headers: str) -> tuple[int, str]:
         """The status, and the whole answer as text; 0 while nobody answers."""

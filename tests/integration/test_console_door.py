@@ -237,6 +237,7 @@ def test_a_database_that_is_away_is_a_page_that_says_since_when_and_comes_back_b
         browser = signed_in(world)
         token = browser.token_on(PAGE)
         server.kill()
+        eventually(lambda: browser.get(PAGE).status_code == 503)
         away = browser.get(PAGE)
         assert (away.status_code, away.headers["Retry-After"]) == (503, "5")
         first = re.findall(r'It has not answered since <time datetime="([^"]+)"', away.text)
@@ -251,6 +252,7 @@ def test_a_database_that_is_away_is_a_page_that_says_since_when_and_comes_back_b
         server.start()
         eventually(lambda: browser.get(PAGE).status_code == 200)
         server.kill()
+        eventually(lambda: browser.get(PAGE).status_code == 503)
         later = re.findall(r'It has not answered since <time datetime="([^"]+)"', browser.get(PAGE).text)
         assert later > first, "an outage that is over is forgotten"
     finally:

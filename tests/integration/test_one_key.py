@@ -22,8 +22,9 @@ from assistance.intake import backlog, quota
 from assistance.runtime.clock import Deadline
 from assistance.settings import environment_with, load_settings
 from assistance.wsgi import build_app
+from tests import nursery
 from tests.builders import RECEIPT, Line, ScriptedChannel, World, eventually
-from tests.nursery import Child, nursery_of_this_run
+from tests.nursery import Child
 from tests.proxy import Proxy
 from tests.terminal import Terminal
 
@@ -37,7 +38,7 @@ def port(terminal: Terminal, database_url: str, tmp_path: Path) -> Iterator[int]
     """Where two processes of the real API listen."""
     chosen = free_port()
     environment = environment_with(http_port=chosen, http_workers=2, request_deadline_seconds=30)
-    child: Child = nursery_of_this_run().start(["-m", "assistance", "api"], environment, tmp_path / "api.log")
+    child: Child = nursery.start(["-m", "assistance", "api"], environment, tmp_path / "api.log")
     eventually(lambda: call(chosen, "GET", "/livez")[0] == 200, PATIENCE_SECONDS)
     yield chosen
     child.send_signal(15)

@@ -1,13 +1,17 @@
-"""What consumes channels: a handler, a gate and a place in the watch for each."""
+"""What consumes channels (a handler, a gate and a place in the watch for each), and the process that does only that."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
-from assistance.bootstrap.parts import Parts
+import structlog
+
+from assistance.bootstrap.beating import beating
+from assistance.bootstrap.measuring import serve_metrics
+from assistance.bootstrap.parts import STOP_SECONDS, Parts, configuration_of, open_parts
 from assistance.broker.contract import Subscriber, Subscription
 from assistance.broker.topology import queue_of
 from assistance.consumer.deliver import Deliverer, Times
@@ -16,6 +20,9 @@ from assistance.consumer.watch import Watch, Watched
 from assistance.domain.errors import SettingsError
 from assistance.runtime import metrics
 from assistance.runtime.loop import patiently, run_passes
+from assistance.settings import Settings
+
+log = structlog.get_logger()
 
 
 @dataclass(kw_only=True, slots=True)
@@ -25,6 +32,27 @@ class Consuming:
     subscriptions: list[Subscription] = field(default_factory=list)
     watched: list[Watched] = field(default_factory=list)
     alarm: threading.Event = field(default_factory=threading.Event)
+
+
+def run_consumer(settings: Settings, channels: Collection[str], stop: threading.Event) -> None:
+    """Deliver what the queues of these channels hold (all configured ones when none is named)."""
+    from assistance.broker.rabbitmq.subscriber import RabbitSubscriber
+
+    channels = channels or configuration_of(settings).channels
+    busy = settings.workers_per_channel * len(channels)
+    connections = min(busy, 32) + 3
+    with open_parts(settings, "consumer", stop, pool_size=connections, looks_up=True) as parts, ExitStack() as closing:
+        consuming = consuming_of(parts, channels)
+        serve_metrics(parts, closing)
+        subscriber = RabbitSubscriber(parts.broker_url, parts.configuration.channels)
+        closing.enter_context(
+            beating(parts, "consumer", lambda: {"broker": subscriber.state, "channels": sorted(channels)})
+        )
+        with watching(parts, subscriber, consuming):
+            subscriber.start(consuming.subscriptions)
+            log.info("consumer.started", channels=[subscription.queue for subscription in consuming.subscriptions])
+            stop.wait()
+        log.info("consumer.stopped", everything_finished=subscriber.stop(STOP_SECONDS))
 
 
 def consuming_of(parts: Parts, channels: Iterable[str]) -> Consuming:

@@ -11,19 +11,12 @@ import structlog
 from psycopg import Connection
 
 from assistance.bootstrap.beating import beating
+from assistance.bootstrap.conciliating import conciliation_loop, conciliation_of, history_loop, recording, timers_loop
 from assistance.bootstrap.consuming import consuming_of, watching
+from assistance.bootstrap.measuring import serve_metrics
 from assistance.bootstrap.operating import jobs_loop
-from assistance.bootstrap.parts import open_parts
-from assistance.bootstrap.workers import (
-    STOP_SECONDS,
-    conciliation_loop,
-    conciliation_of,
-    history_loop,
-    recording,
-    relay_loop,
-    serve_metrics,
-    timers_loop,
-)
+from assistance.bootstrap.parts import STOP_SECONDS, open_parts
+from assistance.bootstrap.relaying import relay_loop
 from assistance.broker.memory import MemoryBroker
 from assistance.domain.errors import DatabaseUnavailable, SettingsError
 from assistance.relay.publish import Relay

@@ -22,6 +22,9 @@ from assistance.tracing.start import end_traces, start_traces
 
 log = structlog.get_logger()
 
+#: How long a worker that is asked to stop waits for what is in hand.
+STOP_SECONDS = 25.0
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parts:

@@ -34,7 +34,8 @@ class HandlerPool(Generic[Ticket]):
         self._at_most: int | None = None
         self._handler = subscription.handler
         self._answer = answer
-        self._changed = threading.Condition()
+        lock = threading.Lock()
+        self._changed, self._idle = threading.Condition(lock), threading.Condition(lock)
         self._waiting: deque[tuple[Received, Ticket]] = deque()
         self._busy = 0
         self._paused = False
@@ -84,8 +85,8 @@ class HandlerPool(Generic[Ticket]):
 
     def wait_idle(self, deadline: Deadline) -> bool:
         """Wait until no handler is running and every answer was handed over; false when the deadline came first."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._busy == 0, deadline.remaining())
+        with self._idle:
+            return self._idle.wait_for(lambda: self._busy == 0, deadline.remaining())
 
     def _run(self) -> None:
         while (item := self._next()) is not None:
@@ -93,9 +94,10 @@ class HandlerPool(Generic[Ticket]):
             try:
                 self._answer(ticket, self._handle(received))
             finally:
-                with self._changed:
+                # This thread looks for the next message itself: waking the others would only cost them time.
+                with self._idle:
                     self._busy -= 1
-                    self._changed.notify_all()
+                    self._idle.notify_all()
 
     def _next(self) -> tuple[Received, Ticket] | None:
         with self._changed:

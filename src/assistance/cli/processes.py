@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,15 @@ def _stopping_is_fine() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _beginning() -> Iterator[None]:
+    """Import without looking for garbage meanwhile, and never again through what was imported: all of it stays."""
+    gc.disable()
+    yield
+    gc.freeze()
+    gc.enable()
+
+
 @click.command()
 @click.option("--folder", type=click.Path(path_type=Path), default=".assistance", help="Where everything is kept.")
 @click.option("--port", type=click.IntRange(0, 65535), default=None, help="HTTP port (default 8080).")
@@ -33,9 +43,10 @@ def up(folder: Path, port: int | None, public: bool) -> None:
 @click.command(hidden=True)
 def worker() -> None:
     """The worker process of `assistance up`: relay, consumers and conciliation over the in-memory broker."""
-    from assistance.bootstrap.embedded import run_embedded_worker
-    from assistance.runtime.signals import stop_on_signals
-    from assistance.settings import load_settings
+    with _beginning():
+        from assistance.bootstrap.embedded import run_embedded_worker
+        from assistance.runtime.signals import stop_on_signals
+        from assistance.settings import load_settings
 
     with _stopping_is_fine():
         run_embedded_worker(load_settings(), stop_on_signals())
@@ -46,28 +57,27 @@ def api() -> None:
     """Serve the HTTP API."""
     import tempfile
 
-    from assistance.settings import load_settings, share_with_children
+    with _beginning():
+        from assistance.settings import load_settings, share_with_children
 
     settings = load_settings()
     # The API runs several processes. Their metrics meet in this folder, which prometheus_client must know of before
     # it is imported anywhere.
     with tempfile.TemporaryDirectory(prefix="assistance-metrics-") as folder:
         share_with_children("PROMETHEUS_MULTIPROC_DIR", folder)
-        from assistance.bootstrap.checks import check_start
-        from assistance.bootstrap.parts import announce
-        from assistance.cli.http_server import serve
+        with _beginning():
+            from assistance.cli.http_server import serve
 
-        announce(settings, "api")
-        check_start(settings)
         serve(settings)
 
 
 @click.command()
 def relay() -> None:
     """Publish due outbox rows to the broker."""
-    from assistance.bootstrap.workers import run_relay
-    from assistance.runtime.signals import stop_on_signals
-    from assistance.settings import load_settings
+    with _beginning():
+        from assistance.bootstrap.relaying import run_relay
+        from assistance.runtime.signals import stop_on_signals
+        from assistance.settings import load_settings
 
     with _stopping_is_fine():
         run_relay(load_settings(), stop_on_signals())
@@ -77,9 +87,10 @@ def relay() -> None:
 @click.argument("channels", nargs=-1, metavar="[CHANNEL]...")
 def consumer(channels: tuple[str, ...]) -> None:
     """Deliver through these channels (default: all that are configured)."""
-    from assistance.bootstrap.workers import run_consumer
-    from assistance.runtime.signals import stop_on_signals
-    from assistance.settings import load_settings
+    with _beginning():
+        from assistance.bootstrap.consuming import run_consumer
+        from assistance.runtime.signals import stop_on_signals
+        from assistance.settings import load_settings
 
     with _stopping_is_fine():
         run_consumer(load_settings(), channels, stop_on_signals())
@@ -89,9 +100,10 @@ def consumer(channels: tuple[str, ...]) -> None:
 @click.option("--once", is_flag=True, help="One round over the database, then exit.")
 def conciliation(once: bool) -> None:
     """Re-arm stragglers, drain the dead letter queue, delete what was kept long enough."""
-    from assistance.bootstrap.workers import run_conciliation
-    from assistance.runtime.signals import stop_on_signals
-    from assistance.settings import load_settings
+    with _beginning():
+        from assistance.bootstrap.conciliating import run_conciliation
+        from assistance.runtime.signals import stop_on_signals
+        from assistance.settings import load_settings
 
     with _stopping_is_fine():
         run_conciliation(load_settings(), stop_on_signals(), once=once)

@@ -42,12 +42,16 @@ def when_asked_to_stop(action: Callable[[], None]) -> None:
     threading.Thread(target=listen, name="signals", daemon=True).start()
 
 
-def end_with_parent() -> None:
-    """Ask the kernel to kill this process when the one that started it dies, however it dies (Linux only).
+def begin_as_a_worker() -> None:
+    """Heed signals as a process of its own, not as the one that forked this; and end with that one.
+
+    Asks the kernel to kill this process when the one that started it dies, however it dies (Linux only).
 
     The worker processes of a web server whose master was killed would otherwise go on serving its port. It is SIGKILL
     because nobody is left to end a worker whose own handling of SIGTERM stands still, as that of our web server may.
     """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
     pr_set_pdeathsig = 1
     started_by = multiprocessing.parent_process()
     parent = os.getppid() if started_by is None else started_by.pid

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 from collections.abc import Callable
+from multiprocessing.util import Finalize
 
 from assistance.domain.errors import SettingsError
 
@@ -22,8 +22,8 @@ def start_traces(service: str, version: str, *, worker: str, queue_size: int) ->
             "ASSISTANCE_TRACES is otlp, but the extra is missing: pip install 'assistance[otel]'."
         ) from error
     _ends.append(export_spans(service, version, worker=worker, queue_size=queue_size))
-    # A process of the web server ends without asking us.
-    atexit.register(end_traces)
+    # A process of the web server ends without asking us, and before Python 3.14 a fork runs no handlers of `atexit`.
+    Finalize(None, end_traces, exitpriority=0)
 
 
 def end_traces() -> None:

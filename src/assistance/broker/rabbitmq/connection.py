@@ -141,8 +141,8 @@ class BrokerConnection:
         self._loop.call_later(seconds, callback)
 
     def _start_attempt(self, address: Address) -> None:
-        self._address = address
         self._loop = IOLoop()
+        self._address = address
         self._amqp = None
         self._opened = self._dropped = self._ended = False
         self._ready_at = None
@@ -165,7 +165,12 @@ class BrokerConnection:
 
     def _attempt(self, address: Address) -> None:
         previous = self._loop
-        self._start_attempt(address)
+        try:
+            self._start_attempt(address)
+        except OSError as error:  # this process may open nothing more
+            self._reason, self._ready_at = _explain(error), None
+            self._tell()
+            return
         previous.close()
         self._phase = ConnectionState.CONNECTING
         if self._closing.is_set():  # `close` may have spoken to the loop before this one
