@@ -168,3 +168,42 @@ def test_after_a_group_of_several_the_next_one_gathers_as_many_for_a_while(
         assert group.submit(4, _soon()) == 8
         assert third.result() == 6
     assert [len(each) for each in storage.groups] == sizes
+
+
+def test_what_is_of_another_kind_waits_for_its_own_group_and_the_lowest_kind_goes_first(storage: Storage) -> None:
+    group = GroupCommit(storage, most=10, lanes=1, kind=lambda number: number % 2)
+    with ThreadPoolExecutor(7) as pool:
+        calls = [pool.submit(group.submit, 0, _soon())]
+        eventually(lambda: len(storage.groups) == 1)
+        for waiting, (number, seconds) in enumerate(((1, 60), (2, 10), (3, 10), (4, 10), (5, 10)), start=1):
+            calls.append(pool.submit(group.submit, number, Deadline.after(seconds)))
+            _waiting(group, waiting)
+        storage.go.set()
+        assert [call.result() for call in calls] == [0, 2, 4, 6, 8, 10]
+    assert storage.groups == [[0], [2, 4], [1, 3, 5]], "1 has the most time left, and does the work of 2 and 4 first"
+
+
+def test_who_does_the_work_of_others_first_does_its_own_also_when_theirs_fails() -> None:
+    groups: list[list[int]] = []
+    begun, go = threading.Event(), threading.Event()
+
+    def store(items: Sequence[int], _deadline: Deadline) -> Sequence[int]:
+        groups.append(list(items))
+        begun.set()
+        go.wait(10)
+        if 2 in items:
+            raise DatabaseUnavailable
+        return items
+
+    group = GroupCommit(store, most=10, lanes=1, kind=lambda number: number % 2)
+    with ThreadPoolExecutor(3) as pool:
+        calls = [pool.submit(group.submit, 0, _soon())]
+        begun.wait(10)
+        calls.append(pool.submit(group.submit, 1, Deadline.after(60)))
+        _waiting(group, 1)
+        calls.append(pool.submit(group.submit, 2, _soon()))
+        _waiting(group, 2)
+        go.set()
+        assert [calls[0].result(), calls[1].result()] == [0, 1]
+        assert isinstance(calls[2].exception(), DatabaseUnavailable)
+    assert groups == [[0], [2], [1]]

@@ -42,7 +42,7 @@ class SharedTransactions:
         self._lease_seconds = lease_seconds
         self._check_after = check_after
         self._group = GroupCommit[Hint | Ending, ToSend | Concluded | None](
-            self._run, most=_MOST, lanes=1, gather_seconds=_GATHER_SECONDS
+            self._run, most=_MOST, lanes=1, gather_seconds=_GATHER_SECONDS, kind=_kind
         )
 
     def claim(self, hint: Hint) -> ToSend | None:
@@ -63,26 +63,22 @@ class SharedTransactions:
             return None  # whatever stood in the way may concern only one of them, and then the others go on
 
     def _run(self, items: Sequence[Hint | Ending], deadline: Deadline) -> Sequence[ToSend | Concluded | None]:
-        return self._database.run(lambda connection: self._store(connection, items), deadline)
-
-    def _store(self, connection: Connection, items: Sequence[Hint | Ending]) -> list[ToSend | Concluded | None]:
-        begun = monotonic()  # before the transaction, whose beginning is that of the leases
-        endings = [item for item in items if isinstance(item, Arrival | Retry)]
         hints = [item for item in items if isinstance(item, Hint)]
-        # Requests are locked here, so this comes first; the claims wait for no lock.
-        concluded = iter(
-            conclude_many(connection, endings, actor=self._worker, check_after=self._check_after) if endings else ()
+        endings = [item for item in items if isinstance(item, Arrival | Retry)]
+        if hints:
+            return self._database.run(lambda connection: self._claim(connection, hints), deadline)
+        return self._database.run(lambda connection: self._conclude(connection, endings), deadline)
+
+    def _claim(self, connection: Connection, hints: Sequence[Hint]) -> list[ToSend | None]:
+        begun = monotonic()  # before the first statement, from which the leases count
+        return claim_many(
+            connection, hints, self._channel, worker=self._worker, lease_seconds=self._lease_seconds, begun=begun
         )
-        taken = iter(
-            claim_many(
-                connection,
-                hints,
-                self._channel,
-                worker=self._worker,
-                lease_seconds=self._lease_seconds,
-                begun=begun,
-            )
-            if hints
-            else ()
-        )
-        return [next(taken) if isinstance(item, Hint) else next(concluded) for item in items]
+
+    def _conclude(self, connection: Connection, endings: Sequence[Ending]) -> list[Concluded | None]:
+        return conclude_many(connection, endings, actor=self._worker, check_after=self._check_after)
+
+
+def _kind(item: Hint | Ending) -> int:
+    """Endings before first tries: who is done comes back with the next one, and then all begin it together."""
+    return 1 if isinstance(item, Hint) else 0

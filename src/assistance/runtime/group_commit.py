@@ -28,14 +28,25 @@ class GroupCommit(Generic[Item, Result]):
     With `gather_seconds` a group waits, that long at most, until it is as large as the larger of the two before it:
     callers that come back as soon as they are answered would else fall into many small groups. Whoever comes after
     callers that were alone waits for nobody.
+
+    Items of one `kind` are done together, the lowest kind that waits first; sizes are counted for each.
     """
 
-    def __init__(self, work: Work[Item, Result], *, most: int, lanes: int, gather_seconds: float = 0.0) -> None:
+    def __init__(
+        self,
+        work: Work[Item, Result],
+        *,
+        most: int,
+        lanes: int,
+        gather_seconds: float = 0.0,
+        kind: Callable[[Item], int] = lambda _: 0,
+    ) -> None:
         self._work = work
         self._most = most
         self._free_lanes = lanes
         self._gather_seconds = gather_seconds
-        self._sizes = (1, 1)  # of the last two groups
+        self._kind = kind
+        self._sizes: dict[int, tuple[int, int]] = {}  # of the last two groups of each kind
         self._waiting: deque[_Ticket[Item, Result]] = deque()
         self._lock = threading.Lock()
         self._came = threading.Condition(self._lock)
@@ -46,7 +57,7 @@ class GroupCommit(Generic[Item, Result]):
         Raises what the work raised, `DatabaseUnavailable` when its turn did not come by the deadline, and
         `CommitUnknown` when it is being stored and nobody knows yet.
         """
-        ticket = _Ticket[Item, Result](item, deadline)
+        ticket = _Ticket[Item, Result](item, deadline, self._kind(item))
         if not self._enter(ticket):
             ticket.called.wait(deadline.remaining())
             self._leave_if_too_late(ticket)
@@ -74,29 +85,54 @@ class GroupCommit(Generic[Item, Result]):
         raise CommitUnknown
 
     def _lead(self, ticket: _Ticket[Item, Result]) -> None:
-        """Do the work of this caller and of those who wait, then hand the lane on."""
-        group = [ticket, *self._take_waiting()]
+        """Do the work of those who wait until that of this caller is done, then hand the lane on."""
         try:
-            results = self._work([each.item for each in group], ticket.deadline)
+            is_done = False
+            while not is_done:
+                group = self._next_group(ticket)
+                is_done = ticket in group
+                self._do(group, ticket)
+        finally:
+            self._hand_on()
+            ticket.called.set()
+
+    def _do(self, group: Sequence[_Ticket[Item, Result]], leader: _Ticket[Item, Result]) -> None:
+        try:
+            results = self._work([each.item for each in group], leader.deadline)
             for each, result in zip(group, results, strict=True):
                 each.result = result
         except BaseException as error:
             for each in group:
                 each.error = error
-            raise
+            if leader in group:
+                raise
         finally:
-            self._hand_on()
             for each in group:
                 each.called.set()
 
-    def _take_waiting(self) -> list[_Ticket[Item, Result]]:
+    def _next_group(self, leader: _Ticket[Item, Result]) -> list[_Ticket[Item, Result]]:
         with self._lock:
             if self._gather_seconds:
-                expected = min(max(self._sizes), self._most) - 1
-                self._came.wait_for(lambda: len(self._waiting) >= expected, self._gather_seconds)
-            taken = [self._waiting.popleft() for _ in range(min(self._most - 1, len(self._waiting)))]
-            self._sizes = (self._sizes[1], len(taken) + 1)
-            return taken
+                self._came.wait_for(lambda: self._is_large(self._alike(leader)), self._gather_seconds)
+            group = self._alike(leader)[: self._most]
+            for each in group:
+                if each is not leader:
+                    self._waiting.remove(each)
+            kind = group[0].kind
+            self._sizes[kind] = (self._sizes_of(kind)[1], len(group))
+            return group
+
+    def _alike(self, leader: _Ticket[Item, Result]) -> list[_Ticket[Item, Result]]:
+        """All who want the lowest kind of work that is wanted; the leader first."""
+        everybody = [leader, *self._waiting]
+        lowest = min(each.kind for each in everybody)
+        return [each for each in everybody if each.kind == lowest]
+
+    def _is_large(self, group: Sequence[_Ticket[Item, Result]]) -> bool:
+        return len(group) >= min(max(self._sizes_of(group[0].kind)), self._most)
+
+    def _sizes_of(self, kind: int) -> tuple[int, int]:
+        return self._sizes.get(kind, (1, 1))
 
     def _hand_on(self) -> None:
         with self._lock:
@@ -112,11 +148,12 @@ class GroupCommit(Generic[Item, Result]):
 class _Ticket(Generic[Item, Result]):
     """One caller's item; `called` once its caller has something to do: lead, or read what became of the item."""
 
-    __slots__ = ("called", "deadline", "error", "item", "leads", "result")
+    __slots__ = ("called", "deadline", "error", "item", "kind", "leads", "result")
 
-    def __init__(self, item: Item, deadline: Deadline) -> None:
+    def __init__(self, item: Item, deadline: Deadline, kind: int) -> None:
         self.item = item
         self.deadline = deadline
+        self.kind = kind
         self.called = threading.Event()
         self.leads = False
         self.result: Result | None = None
