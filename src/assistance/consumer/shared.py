@@ -27,7 +27,7 @@ from assistance.storage.database import Database
 _SECONDS = 5.0
 _MOST = 32
 #: A message takes about as long to a provider that answers at once.
-_GATHER_SECONDS = 0.005
+_GATHER_SECONDS = 0.008
 
 
 class SharedTransactions:
