@@ -41,7 +41,7 @@ def main(
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=rounds, help="how often each case is measured (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=4.0, help="how long each time (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="how long each time (%(default)s)")
     chosen = parser.parse_args()
     report = _run(rows, find_peers, command, chosen.rounds, chosen.seconds)
     Console(soft_wrap=True).print(chapter(report), markup=False, highlight=False)

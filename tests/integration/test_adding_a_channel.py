@@ -45,9 +45,8 @@ def apply_diff(file: Path, diff: str) -> None:
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what a channel's author works on, with every block of the page in its place."""
     copy = tmp_path_factory.mktemp("tree")
-    ignored = shutil.ignore_patterns("__pycache__")
     for folder in ("src", "migrations"):
-        shutil.copytree(ROOT / folder, copy / folder, ignore=ignored)
+        shutil.copytree(ROOT / folder, copy / folder)
     shutil.copy(ROOT / "pyproject.toml", copy)
     for path, text in [*blocks("python"), *blocks("toml")]:
         if path is not None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce, wraps
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -78,45 +79,60 @@ def show(letter_id: int) -> None:
         click.echo(f"{name}: {readable(value)}")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Order:
+    """The options of a command that acts on letters."""
+
+    ids: tuple[int, ...]
+    channel: str | None
+    reason: str | None
+    everything: bool
+    because: str | None
+    dry_run: bool
+    rate: float
+    no_wait: bool
+
+
+def _acts_on_letters(everything: str) -> Callable[[Callable[[_Order], None]], Callable[..., None]]:
+    """Give a command the options of an `_Order`; `everything` tells what `--all` means to it."""
+    options = (
+        click.argument("ids", type=_LETTER_ID, nargs=-1, metavar="[ID]..."),
+        _channel,
+        _reason,
+        click.option("--all", "everything", is_flag=True, help=everything),
+        because,
+        click.option("--dry-run", is_flag=True, help="Say how many, change nothing."),
+        rate,
+        no_wait,
+    )
+
+    def decorate(command: Callable[[_Order], None]) -> Callable[..., None]:
+        @wraps(command)
+        def told(**given: Any) -> None:
+            command(_Order(**given))
+
+        return reduce(lambda decorated, option: option(decorated), reversed(options), told)
+
+    return decorate
+
+
 @dead_letters.command()
-@click.argument("ids", type=_LETTER_ID, nargs=-1, metavar="[ID]...")
-@_channel
-@_reason
-@click.option("--all", "everything", is_flag=True, help="Every letter that can be replayed.")
-@because
-@click.option("--dry-run", is_flag=True, help="Say how many, change nothing.")
-@rate
-@no_wait
-def replay(
-    ids: tuple[int, ...],
-    channel: str | None,
-    reason: str | None,
-    everything: bool,
-    because: str | None,
-    dry_run: bool,
-    rate: float,
-    no_wait: bool,
-) -> None:
+@_acts_on_letters("Every letter that can be replayed.")
+def replay(order: _Order) -> None:
     """Send dead letters again: by ID, by channel, by reason, or --all.
 
     More than a hundred are an operation, which the conciliation process carries out.
     """
     from assistance.settings import load_settings
 
-    query = _query(ids, channel, reason, everything=everything) | ({} if ids else {"replayable": "true"})
+    query = _query(order) | ({} if order.ids else {"replayable": "true"})
     settings = load_settings()
     with database_of(settings) as database:
-        chosen = ids or _few_letters(database, query)
-        number = len(chosen) if chosen is not None else count(database, "replay", query)
-        if dry_run:
-            click.echo(f"{number} dead letters would be replayed.")
-            return
-        if chosen is None:
-            sys.exit(_operation(database, "replay", query, number, rate, because, wait=not no_wait))
+        chosen = _chosen(order, database, "replay", query)
         refused = 0
         acts = acts_on(settings, database)
         with click.progressbar(length=len(chosen), label="replaying") as bar:
-            for sentence in acts.replay_each(chosen, actor(), reason=because, per_second=rate):
+            for sentence in acts.replay_each(chosen, actor(), reason=order.because, per_second=order.rate):
                 bar.update(1)
                 if sentence is not None:
                     refused += 1
@@ -127,41 +143,19 @@ def replay(
 
 
 @dead_letters.command()
-@click.argument("ids", type=_LETTER_ID, nargs=-1, metavar="[ID]...")
-@_channel
-@_reason
-@click.option("--all", "everything", is_flag=True, help="Every open letter.")
-@because
-@click.option("--dry-run", is_flag=True, help="Say how many, change nothing.")
-@rate
-@no_wait
-def discard(
-    ids: tuple[int, ...],
-    channel: str | None,
-    reason: str | None,
-    everything: bool,
-    because: str | None,
-    dry_run: bool,
-    rate: float,
-    no_wait: bool,
-) -> None:
+@_acts_on_letters("Every open letter.")
+def discard(order: _Order) -> None:
     """Close dead letters without sending anything: by ID, by channel, by reason, or --all.
 
     More than a hundred are an operation, which the conciliation process carries out.
     """
     from assistance.settings import load_settings
 
-    query = _query(ids, channel, reason, everything=everything)
+    query = _query(order)
     settings = load_settings()
     with database_of(settings) as database:
-        chosen = ids or _few_letters(database, query)
-        number = len(chosen) if chosen is not None else count(database, "discard", query)
-        if dry_run:
-            click.echo(f"{number} dead letters would be discarded.")
-            return
-        if chosen is None:
-            sys.exit(_operation(database, "discard", query, number, rate, because, wait=not no_wait))
-        outcome = acts_on(settings, database).discard(chosen, actor(), reason=because)
+        chosen = _chosen(order, database, "discard", query)
+        outcome = acts_on(settings, database).discard(chosen, actor(), reason=order.because)
     for sentence in outcome.refused:
         click.echo(sentence, err=True)
     click.echo(f"{outcome.done} dead letters discarded.")
@@ -169,11 +163,24 @@ def discard(
         raise SystemExit(1)
 
 
-def _query(ids: tuple[int, ...], channel: str | None, reason: str | None, *, everything: bool) -> dict[str, str]:
+def _chosen(order: _Order, database: Database, act: str, query: dict[str, str]) -> Sequence[int]:
+    """The letters that the command acts on itself; ends it where nothing is left for it to do."""
+    chosen = order.ids or _few_letters(database, query)
+    number = len(chosen) if chosen is not None else count(database, act, query)
+    if order.dry_run:
+        click.echo(f"{number} dead letters would be {act}ed.")
+        raise click.exceptions.Exit(0)
+    if chosen is None:
+        begun = begin(database, act, query, shown=number, per_second=order.rate, parameters={}, reason=order.because)
+        raise click.exceptions.Exit(0 if order.no_wait else watch(database, begun))
+    return chosen
+
+
+def _query(order: _Order) -> dict[str, str]:
     """The filter that the options mean; exactly one way of naming letters is used."""
-    if bool(ids) + bool(channel or reason) + everything != 1:
+    if bool(order.ids) + bool(order.channel or order.reason) + order.everything != 1:
         raise click.UsageError("Name letters by ID, or by --channel and --reason, or say --all.")
-    return {name: value for name, value in (("channel", channel), ("reason", reason)) if value}
+    return {name: value for name, value in (("channel", order.channel), ("reason", order.reason)) if value}
 
 
 def _few_letters(database: Database, query: dict[str, str]) -> Sequence[int] | None:
@@ -197,13 +204,6 @@ def _letters(database: Database, query: Mapping[str, str], limit: int) -> list[A
             return find_letters(connection, wanted, limit=most, place=place, oldest_first=True)
 
     return list(islice(every(page, oldest_first=True), limit))
-
-
-def _operation(
-    database: Database, kind: str, query: dict[str, str], number: int, rate: float, because: str | None, *, wait: bool
-) -> int:
-    begun = begin(database, kind, query, shown=number, per_second=rate, parameters={}, reason=because)
-    return watch(database, begun) if wait else 0
 
 
 COMMANDS = (dead_letters,)
