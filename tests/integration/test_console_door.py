@@ -165,7 +165,8 @@ def test_an_idle_page_costs_two_statements_for_each_refresh(world: World) -> Non
     sent: list[str] = []
 
     def note(*call: Any) -> None:
-        sent.append(call[2])
+        if "last_used_at" not in call[2]:  # which a thread writes at the first use of a key, and then now and then
+            sent.append(call[2])
 
     # The one that finds the session goes past SQLAlchemy: it is the other of the two.
     engine = world.database._engine
