@@ -94,7 +94,6 @@ class GroupCommit(Generic[Item, Result]):
                 self._do(group, ticket)
         finally:
             self._hand_on()
-            ticket.called.set()
 
     def _do(self, group: Sequence[_Ticket[Item, Result]], leader: _Ticket[Item, Result]) -> None:
         try:
