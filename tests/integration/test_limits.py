@@ -47,6 +47,13 @@ def test_six_threads_of_two_processes_together_get_the_quota(world: World, monke
     assert processes[0].admit("another").admitted
 
 
+def test_what_a_process_gives_back_is_taken_off_the_shared_line(world: World) -> None:
+    row = Budgets(world.database, QUOTA)
+    assert row.take("bot", 0).debt == pytest.approx(3, abs=0.5)
+    assert row.take("bot", 2).debt == pytest.approx(3 - 2 + 3, abs=0.5)
+    assert row.take("bot", 1000).debt == pytest.approx(3)
+
+
 def test_a_client_may_have_a_quota_of_its_own(world: World) -> None:
     world.execute("INSERT INTO clients (name, requests_per_minute) VALUES ('small', 2)")
     limit = process(world)

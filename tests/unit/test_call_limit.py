@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable
 
@@ -38,13 +39,13 @@ class Row:
         self.is_away = False
         self._lock = threading.Lock()
 
-    def take(self, _client: str) -> Share:
+    def take(self, _client: str, unused: int) -> Share:
         with self._lock:
             self.asked += 1
             if self.is_away:
                 raise DatabaseUnavailable
             now = self._clock()
-            share = take_share(self.quota, max(0.0, self.free_at - now))
+            share = take_share(self.quota, max(0.0, self.free_at - now), unused)
             self.free_at = now + share.debt
             return share
 
@@ -64,7 +65,7 @@ def admitted(limit: CallLimit, calls: int, client: str = "bot") -> int:
 @pytest.mark.parametrize("quota", [1, 7, 19, 20, 59, 60, 600, 999, 100_000])
 def test_a_quiet_client_may_use_exactly_its_quota_at_once(quota: int) -> None:
     debt, calls = 0.0, 0
-    while (share := take_share(quota, debt)).calls:
+    while (share := take_share(quota, debt, 0)).calls:
         debt, calls = share.debt, calls + share.calls
     assert calls == quota
     assert fitting(quota, debt) == 0
@@ -137,9 +138,33 @@ def test_a_share_is_void_after_the_time_of_its_calls(clock: Clock) -> None:
     assert row.asked == 2
 
 
+@pytest.mark.parametrize("processes", [1, 2, 4, 8])
+def test_a_client_within_its_quota_is_never_refused_however_many_processes_answer_it(
+    clock: Clock, processes: int
+) -> None:
+    row = Row(clock, quota=600)
+    limits = [CallLimit(row.take, 600) for _ in range(processes)]
+    chance = random.Random(processes)
+    refused = 0
+    for _ in range(5400):  # ten minutes of nine tenths of the quota, at random moments
+        clock.now += chance.expovariate(9)
+        refused += not chance.choice(limits).admit("bot").admitted
+    assert refused == 0
+
+
+def test_what_was_used_is_not_given_back(clock: Clock) -> None:
+    row = Row(clock, quota=600)
+    limits = [CallLimit(row.take, 600) for _ in range(4)]
+    calls = 0
+    for tick in range(3000):  # five minutes of twice the quota
+        clock.now += 0.1
+        calls += admitted(limits[tick % 4], 2)
+    assert 5 * 600 <= calls <= 6 * 600 + 4 * 30
+
+
 def test_one_clients_limit_is_not_anothers(clock: Clock) -> None:
     rows = {"loud": Row(clock), "quiet": Row(clock)}
-    limit = CallLimit(lambda client: rows[client].take(client), QUOTA)
+    limit = CallLimit(lambda client, unused: rows[client].take(client, unused), QUOTA)
     assert admitted(limit, 1000, "loud") == QUOTA
     assert admitted(limit, 30, "quiet") == 30
 

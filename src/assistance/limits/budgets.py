@@ -64,8 +64,8 @@ class Budgets:
         self._database = database
         self._quota = quota
 
-    def take(self, client: str) -> Share:
-        """The client's next share, without calls when none fits.
+    def take(self, client: str, unused: int) -> Share:
+        """The client's next share, without calls when none fits; `unused` calls of the last are given back.
 
         Raises `DatabaseUnavailable`.
         """
@@ -76,8 +76,8 @@ class Budgets:
             if row is None:
                 connection.execute(_FIRST, {"client_name": client})
                 row = connection.execute(_LOCK, {"client_name": client}).one()
-            share = take_share(row.own_quota or self._quota, row.debt)
-            if share.calls:
+            share = take_share(row.own_quota or self._quota, row.debt, unused)
+            if share.calls or unused:
                 connection.execute(
                     update(budgets).where(budgets.c.client == client).values(free_at=from_now(share.debt))
                 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -25,10 +26,11 @@ _FORGET_SECONDS = 120.0
 class CallLimit:
     """Counts the calls of clients; called by many threads at once.
 
-    `take` gives the next share of a client; while it raises `DatabaseUnavailable` the process keeps the rate by itself.
+    `take` gives the next share of a client for the unused calls of its last; while it raises `DatabaseUnavailable` the
+    process keeps the rate by itself.
     """
 
-    def __init__(self, take: Callable[[str], Share], quota: int) -> None:
+    def __init__(self, take: Callable[[str, int], Share], quota: int) -> None:
         self._take = take
         self._quota = quota
         self._accounts: dict[str, _Account] = {}
@@ -38,7 +40,7 @@ class CallLimit:
         """Count a call of the client, if it fits."""
         account = self._accounts.get(client) or self._add(client)
         with account.lock:
-            return account.spend(lambda: self._take(client))
+            return account.spend(partial(self._take, client))
 
     def _add(self, client: str) -> _Account:
         with self._adding:
@@ -59,11 +61,9 @@ class _Account:
         self._debt = 0.0  # how far the line reached at `asked_at`
         self._valid_until = self._ask_from = self._alone_until = float("-inf")
 
-    def spend(self, take: Callable[[], Share]) -> Allowance:
+    def spend(self, take: Callable[[int], Share]) -> Allowance:
         now = monotonic()
-        if now >= self._valid_until:
-            self._calls = 0
-        if not self._calls and now >= self._ask_from:
+        if (not self._calls or now >= self._valid_until) and now >= self._ask_from:
             self._refill(take)
             now = monotonic()
         admitted = self._calls > 0
@@ -73,17 +73,17 @@ class _Account:
         wait = debt if remaining else max(until_one_fits(self._quota, debt), self._ask_from - now)
         return Allowance(admitted=admitted, quota=self._quota, remaining=remaining * admitted, reset_seconds=wait)
 
-    def _refill(self, take: Callable[[], Share]) -> None:
+    def _refill(self, take: Callable[[int], Share]) -> None:
         share = self._shared(take) if monotonic() >= self._alone_until else None
         now = monotonic()
-        share = share or take_share(self._quota, self._debt_at(now))
+        share = share or take_share(self._quota, self._debt_at(now), self._calls)
         self.asked_at, self._quota, self._calls, self._debt = now, share.quota, share.calls, share.debt
         self._valid_until = now + share.valid_seconds
         self._ask_from = now if share.calls else now + max(_PAUSE_SECONDS, until_one_fits(share.quota, share.debt))
 
-    def _shared(self, take: Callable[[], Share]) -> Share | None:
+    def _shared(self, take: Callable[[int], Share]) -> Share | None:
         try:
-            return take()
+            return take(self._calls)
         except DatabaseUnavailable:
             # Whoever may call goes on calling: refusing everybody would make the outage theirs as well.
             log.warning("limits.alone", seconds=_ALONE_SECONDS)

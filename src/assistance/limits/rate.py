@@ -5,7 +5,8 @@ future is its *debt*; a call fits while the debt stays below a minute. A client 
 quota at once, after that calls fit as time passes (the generic cell rate algorithm, GCRA).
 
 The line is shared by all processes, so each takes a *share* of several calls at a time, a twentieth of the quota, which
-is void after as long as its calls take on the line.
+is void after as long as its calls take on the line. What is unused then is given back with the next share: the line
+counts the calls that were made, however many processes a client's calls are spread over.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ class Share:
         return self.calls * WINDOW_SECONDS / self.quota
 
 
-def take_share(quota: int, debt: float) -> Share:
-    """The next share of a client with `quota` calls a minute; without calls when none fits."""
+def take_share(quota: int, debt: float, unused: int) -> Share:
+    """The next share of a client with `quota` calls a minute, for `unused` calls of the last; empty when none fits."""
     interval = WINDOW_SECONDS / quota
+    debt = max(0.0, debt - unused * interval)
     calls = max(0, min(max(1, quota // _SHARES_IN_A_WINDOW), fitting(quota, debt)))
     return Share(quota=quota, calls=calls, debt=debt + calls * interval)
 
