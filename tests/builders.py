@@ -19,8 +19,9 @@ from assistance.channels.options import ChannelOptions
 from assistance.conciliation.stragglers import Conciliation
 from assistance.conciliation.timers import Timers
 from assistance.configuration import ChannelSettings, Configuration
-from assistance.consumer.deliver import Deliverer, Times
+from assistance.consumer.deliver import Deliverer
 from assistance.consumer.gate import Gate
+from assistance.consumer.shared import SharedTransactions, Times
 from assistance.consumer.watch import Watch, Watched
 from assistance.deadletters.recorder import Recorder
 from assistance.deliveries.claim import claim
@@ -274,6 +275,8 @@ class Line:
         self.relay = Relay(world.database, self.broker.publisher(), world.configuration.channels)
         alarm = Event()
         gates = {name: Gate(name, alarm) for name in channels}
+        times = Times(lease=lease, check_after=CHECK_AFTER)
+        shared = SharedTransactions(world.database, "tester", times)
         self.deliverers = {
             name: Deliverer(
                 world.database,
@@ -281,7 +284,8 @@ class Line:
                 channel,
                 gate=gates[name],
                 worker="tester",
-                times=Times(lease=lease, check_after=CHECK_AFTER),
+                times=times,
+                shared=shared,
                 stop=self.stopping,
             )
             for name, channel in channels.items()

@@ -10,8 +10,9 @@ from typing import Any
 from assistance.broker.contract import Publisher, Subscriber, Subscription
 from assistance.broker.topology import queue_of
 from assistance.channels.contract import DeliveryKey, Health, Rendered
-from assistance.consumer.deliver import Deliverer, Times
+from assistance.consumer.deliver import Deliverer
 from assistance.consumer.gate import Gate
+from assistance.consumer.shared import SharedTransactions, Times
 from assistance.consumer.watch import Watch, Watched
 from assistance.deliveries.channel_states import (
     ChannelState,
@@ -71,6 +72,7 @@ class Consumer:
             for name, provider in providers.items()
         ]
         times = Times(lease=60, check_after=CHECK_AFTER)
+        shared = SharedTransactions(world.database, "tester", times)
         subscriptions = [
             Subscription(
                 queue=queue_of(each.settings.name),
@@ -82,6 +84,7 @@ class Consumer:
                     gate=each.gate,
                     worker="tester",
                     times=times,
+                    shared=shared,
                     stop=self.stopping,
                 ).handle,
             )

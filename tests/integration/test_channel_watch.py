@@ -14,8 +14,9 @@ from assistance.broker.contract import Answer, Received
 from assistance.broker.memory import MemoryBroker
 from assistance.broker.topology import queue_of
 from assistance.conciliation.ledger import read_ledger
-from assistance.consumer.deliver import Deliverer, Times
+from assistance.consumer.deliver import Deliverer
 from assistance.consumer.gate import Gate, Mode
+from assistance.consumer.shared import SharedTransactions, Times
 from assistance.consumer.watch import Watch, Watched
 from assistance.deliveries.channel_states import (
     PauseCause,
@@ -79,13 +80,15 @@ def test_a_message_that_meets_a_closed_gate_is_left_to_the_broker_and_neither_tr
     gate = Gate("people", threading.Event())
     gate.close()
     provider = Provider()
+    times = Times(lease=60, check_after=CHECK_AFTER)
     deliverer = Deliverer(
         world.database,
         world.configuration.channels["people"],
         provider,
         gate=gate,
         worker="tester",
-        times=Times(lease=60, check_after=CHECK_AFTER),
+        times=times,
+        shared=SharedTransactions(world.database, "tester", times),
         stop=threading.Event(),
     )
     fresh, unclear = world.submit().id, world.submit().id

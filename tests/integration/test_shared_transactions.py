@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DataError
 
 from assistance.consumer import shared
-from assistance.consumer.shared import SharedTransactions
+from assistance.consumer.shared import SharedTransactions, Times
 from assistance.deliveries.claim_many import claim_many
 from assistance.deliveries.lease import Lease, ToSend
 from assistance.deliveries.settle import Deliver, Problem, Standing, TryAgain, settle_send
@@ -32,14 +32,14 @@ REJECTED = Rejected(code="gone", detail="Gone.", reason=RejectionReason.DESTINAT
 OF_ITS_OWN = {"id", "request_id", "delivery_id", "ref", "lease_token", "started_at", "finished_at", "at", "worker"}
 
 
-def take_all(world: World, hints: Sequence[Hint], channel: str = "people") -> list[ToSend | None]:
+def take_all(world: World, hints: Sequence[Hint]) -> list[ToSend | None]:
     return world.database.run(
-        lambda connection: claim_many(connection, hints, channel, worker="tester", lease_seconds=60, begun=monotonic())
+        lambda connection: claim_many(connection, hints, worker="tester", lease_seconds=60, begun=monotonic())
     )
 
 
 def taken(world: World, request: UUID, channel: str = "people") -> Lease:
-    (claimed,) = take_all(world, [world.hint(request, channel)], channel)
+    (claimed,) = take_all(world, [world.hint(request, channel)])
     assert claimed is not None
     return claimed.lease
 
@@ -115,8 +115,8 @@ def test_whatever_is_particular_is_left_alone(world: World) -> None:
     hints["stale"] = replace(hints["stale"], series=2)
     hints["unknown"] = Hint(delivery_id=uuid4(), request_id=uuid4(), channel="people", series=1, attempt=1)
     before = [traces(world, request) for request in requests.values()]
-    assert take_all(world, [hints.pop("elsewhere")], "inbox") == [None]
-    assert take_all(world, list(hints.values())) == [None] * 7
+    hints["elsewhere"] = replace(hints["elsewhere"], channel="inbox")
+    assert take_all(world, list(hints.values())) == [None] * 8
     assert [traces(world, request) for request in requests.values()] == before
 
 
@@ -211,6 +211,22 @@ def test_a_retry_of_a_request_that_was_called_off_is_left_to_who_cancels_it(worl
 
 def _without_payloads(rows: tuple[list[dict[str, Any]], Any, Any]) -> Any:
     return [{**row, "payload": bool(row.get("payload"))} for row in rows[0]], *rows[1:]
+
+
+def test_both_deliveries_of_a_request_may_be_in_one_group(world: World) -> None:
+    alone, together, half = (world.submit("both").id for _ in range(3))
+    for channel in ("people", "inbox"):
+        world.end(taken(world, alone, channel), RECEIPT)
+    claimed = take_all(world, [world.hint(together, channel) for channel in ("people", "inbox")])
+    ended = end_all(world, [each.lease for each in claimed if each is not None])
+    assert ended == [Concluded(kept=True, request_status=RequestStatus.DELIVERED)] * 2
+    assert traces(world, together) == traces(world, alone)
+    arrives, fails = taken(world, half), taken(world, half, "inbox")
+    again = TryAgain(delay_seconds=1, refund=False, problem=Problem(kind="retry_later", code="busy", detail="Busy."))
+    assert write_all(world, [Arrival(arrives, RECEIPT), Retry(fails, again)]) == [
+        Concluded(kept=True, request_status=RequestStatus.ACCEPTED),
+        Concluded(kept=True),
+    ]
 
 
 def test_who_lost_a_lease_changes_nothing_and_the_neighbours_are_written_down(world: World) -> None:
@@ -310,13 +326,13 @@ def test_threads_that_come_meanwhile_share_the_next_transaction(world: World, mo
     sizes: list[int] = []
     go_on = Event()
 
-    def slowly(connection: Connection, hints: Sequence[Hint], *where: Any, **how: Any) -> list[ToSend | None]:
+    def slowly(connection: Connection, hints: Sequence[Hint], **how: Any) -> list[ToSend | None]:
         sizes.append(len(hints))
         assert go_on.wait(10)
-        return claim_many(connection, hints, *where, **how)
+        return claim_many(connection, hints, **how)
 
     monkeypatch.setattr(shared, "claim_many", slowly)
-    together = SharedTransactions(world.database, "people", worker="tester", lease_seconds=60, check_after=CHECK_AFTER)
+    together = SharedTransactions(world.database, "tester", Times(lease=60, check_after=CHECK_AFTER))
     with ThreadPoolExecutor(9) as pool:
         tasks = [pool.submit(together.claim, hint) for hint in hints]
         eventually(lambda: len(together._group._waiting) == 8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 
@@ -131,8 +131,11 @@ def test_who_waits_past_its_deadline_leaves_unsent_and_is_told_so(storage: Stora
     assert storage.groups == [[1]]
 
 
-def test_who_is_being_stored_at_its_deadline_is_told_that_nobody_knows(storage: Storage) -> None:
-    group = GroupCommit(storage, most=10, lanes=1)
+@pytest.mark.parametrize("to_the_end", [False, True])
+def test_who_is_being_stored_at_its_deadline_is_told_that_nobody_knows_or_waits_to_the_end(
+    storage: Storage, to_the_end: bool
+) -> None:
+    group = GroupCommit(storage, most=10, lanes=1, to_the_end=to_the_end)
     with ThreadPoolExecutor(3) as pool:
         calls = [pool.submit(group.submit, 0, _soon())]
         eventually(lambda: len(storage.groups) == 1)
@@ -142,8 +145,12 @@ def test_who_is_being_stored_at_its_deadline_is_told_that_nobody_knows(storage: 
         _waiting(group, 2)
         first, storage.go = storage.go, threading.Event()
         first.set()
-        assert isinstance(late.exception(timeout=10), CommitUnknown)
+        assert bool(wait([late], timeout=2).done) is not to_the_end
         storage.go.set()
+        if to_the_end:
+            assert late.result(10) == 4
+        else:
+            assert isinstance(late.exception(10), CommitUnknown)
         assert [call.result() for call in calls] == [0, 2]
     assert storage.groups == [[0], [1, 2]]
 

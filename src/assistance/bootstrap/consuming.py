@@ -14,8 +14,9 @@ from assistance.bootstrap.measuring import serve_metrics
 from assistance.bootstrap.parts import STOP_SECONDS, Parts, configuration_of, open_parts
 from assistance.broker.contract import Subscriber, Subscription
 from assistance.broker.topology import queue_of
-from assistance.consumer.deliver import Deliverer, Times
+from assistance.consumer.deliver import Deliverer
 from assistance.consumer.gate import Gate
+from assistance.consumer.shared import SharedTransactions, Times
 from assistance.consumer.watch import Watch, Watched
 from assistance.domain.errors import SettingsError
 from assistance.runtime import metrics
@@ -58,10 +59,12 @@ def run_consumer(settings: Settings, channels: Collection[str], stop: threading.
 def consuming_of(parts: Parts, channels: Iterable[str]) -> Consuming:
     """Raises `SettingsError` for a channel that is not configured or whose options are wrong."""
     consuming = Consuming()
+    times = Times(lease=parts.settings.lease_seconds, check_after=parts.settings.check_after_seconds)
+    shared = SharedTransactions(parts.database, parts.worker, times)
     mistakes: list[str] = []
     for name in channels:
         try:
-            _add(consuming, parts, name)
+            _add(consuming, parts, name, times, shared)
         except SettingsError as error:
             mistakes.append(str(error))
     if mistakes:
@@ -69,7 +72,7 @@ def consuming_of(parts: Parts, channels: Iterable[str]) -> Consuming:
     return consuming
 
 
-def _add(consuming: Consuming, parts: Parts, name: str) -> None:
+def _add(consuming: Consuming, parts: Parts, name: str, times: Times, shared: SharedTransactions) -> None:
     if name not in parts.configuration.channels:
         raise SettingsError(f"Channel {name!r} is not in the configuration file.")
     settings, workers = parts.configuration.channels[name], parts.settings.workers_per_channel
@@ -81,7 +84,8 @@ def _add(consuming: Consuming, parts: Parts, name: str) -> None:
         channel,
         gate=gate,
         worker=parts.worker,
-        times=Times(lease=parts.settings.lease_seconds, check_after=parts.settings.check_after_seconds),
+        times=times,
+        shared=shared,
         stop=parts.stop,
     )
     metrics.channel_workers.labels(name).set(workers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TypeVar, assert_never
 
 import structlog
@@ -16,7 +16,7 @@ from assistance.configuration import ChannelSettings
 from assistance.consumer.calls import Calls
 from assistance.consumer.gate import Gate, Mode
 from assistance.consumer.report import report
-from assistance.consumer.shared import SharedTransactions
+from assistance.consumer.shared import SharedTransactions, Times
 from assistance.consumer.traces import processing, settling
 from assistance.consumer.view import view_of
 from assistance.deliveries.bury import record_stray
@@ -58,14 +58,6 @@ Result = TypeVar("Result")
 _GRACE_SECONDS = 20.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Times:
-    """Seconds that operators turn."""
-
-    lease: float
-    check_after: float
-
-
 class Deliverer:
     """Handles the messages of one channel's queue; called by several threads at once."""
 
@@ -78,6 +70,7 @@ class Deliverer:
         gate: Gate,
         worker: str,
         times: Times,
+        shared: SharedTransactions,
         stop: threading.Event,
     ) -> None:
         self._database = database
@@ -95,9 +88,7 @@ class Deliverer:
         self._worker = worker
         self._times = times
         self._stop = stop
-        self._shared = SharedTransactions(
-            database, settings.name, worker=worker, lease_seconds=times.lease, check_after=times.check_after
-        )
+        self._shared = shared
 
     def handle(self, received: Received) -> Answer:
         """Work on one message and say what the broker shall do with it."""
@@ -147,7 +138,7 @@ class Deliverer:
 
     def _claim(self, hint: Hint) -> Claim:
         pacer = self._pacer
-        if pacer is None and (taken := self._shared.claim(hint)) is not None:
+        if pacer is None and (taken := self._shared.claim(replace(hint, channel=self._name))) is not None:
             return taken
         slot = self._patiently(lambda connection: pacer.take_slot(connection, hint)) if pacer else None
         return self._patiently(

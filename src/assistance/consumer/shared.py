@@ -1,12 +1,13 @@
-"""What the threads of one channel want of the database at the same moment, done in one transaction.
+"""What the threads of a consumer want of the database at the same moment, done in one transaction.
 
 A transaction costs a consumer more than anything else it does. Whoever comes while one is under way waits for the next
-one, with all others who came; a thread that is alone waits for nobody.
+one, with all others who came, whatever their channels are; a thread that is alone waits for nobody.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
@@ -30,23 +31,27 @@ _MOST = 32
 _GATHER_SECONDS = 0.008
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Times:
+    """Seconds that operators turn."""
+
+    lease: float
+    check_after: float
+
+
 class SharedTransactions:
     """First tries begin here, and how tries ended is written down, unless something is particular about them."""
 
-    def __init__(
-        self, database: Database, channel: str, *, worker: str, lease_seconds: float, check_after: float
-    ) -> None:
+    def __init__(self, database: Database, worker: str, times: Times) -> None:
         self._database = database
-        self._channel = channel
         self._worker = worker
-        self._lease_seconds = lease_seconds
-        self._check_after = check_after
+        self._times = times
         self._group = GroupCommit[Hint | Ending, ToSend | Concluded | None](
-            self._run, most=_MOST, lanes=1, gather_seconds=_GATHER_SECONDS, kind=_kind
+            self._run, most=_MOST, lanes=1, gather_seconds=_GATHER_SECONDS, kind=_kind, to_the_end=True
         )
 
     def claim(self, hint: Hint) -> ToSend | None:
-        """Take a delivery for its first try; none when `claim` has to look."""
+        """Take a delivery to the hint's channel for its first try; none when `claim` has to look."""
         taken = self._submit(hint) if hint.attempt == 1 else None
         return taken if isinstance(taken, ToSend) else None
 
@@ -71,12 +76,10 @@ class SharedTransactions:
 
     def _claim(self, connection: Connection, hints: Sequence[Hint]) -> list[ToSend | None]:
         begun = monotonic()  # before the first statement, from which the leases count
-        return claim_many(
-            connection, hints, self._channel, worker=self._worker, lease_seconds=self._lease_seconds, begun=begun
-        )
+        return claim_many(connection, hints, worker=self._worker, lease_seconds=self._times.lease, begun=begun)
 
     def _conclude(self, connection: Connection, endings: Sequence[Ending]) -> list[Concluded | None]:
-        return conclude_many(connection, endings, actor=self._worker, check_after=self._check_after)
+        return conclude_many(connection, endings, actor=self._worker, check_after=self._times.check_after)
 
 
 def _kind(item: Hint | Ending) -> int:

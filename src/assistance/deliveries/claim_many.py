@@ -19,6 +19,7 @@ from sqlalchemy import (
     Interval,
     Row,
     Select,
+    Text,
     bindparam,
     func,
     select,
@@ -36,12 +37,12 @@ from assistance.storage.tables import deliveries, requests
 
 
 def _taken() -> Select[Any]:
-    wanted = given("wanted", id=UUID, series=Integer, token=UUID)
+    wanted = given("wanted", id=UUID, channel=Text, series=Integer, token=UUID)
     ordinary = (
         select(deliveries.c.id, wanted.c.token, outage_seconds(deliveries.c.channel).label("out_before"))
         .join_from(deliveries, wanted, (deliveries.c.id == wanted.c.id) & (deliveries.c.series == wanted.c.series))
         .where(
-            deliveries.c.channel == bindparam("of_channel"),
+            deliveries.c.channel == wanted.c.channel,
             deliveries.c.state == DeliveryState.PENDING,
             deliveries.c.next_attempt_at <= func.now(),
             deliveries.c.first_attempt_at.is_(None),
@@ -86,37 +87,35 @@ _TAKE = _taken()
 
 
 def claim_many(
-    connection: Connection, hints: Sequence[Hint], channel: str, *, worker: str, lease_seconds: float, begun: float
+    connection: Connection, hints: Sequence[Hint], *, worker: str, lease_seconds: float, begun: float
 ) -> list[ToSend | None]:
     """Take what can be sent for the first time now, in the order of the hints; none where `claim` has to look.
 
-    `begun` is when the transaction did, on the monotonic clock of this process, or earlier: a process that is stopped
-    from there on must find its lease over. Commit before acting on the result.
+    A hint names the channel whose queue it came from; only a delivery to that channel is taken. `begun` is when the
+    transaction did, on the monotonic clock of this process, or earlier: a process that is stopped from there on must
+    find its lease over. Commit before acting on the result.
     """
     wanted = {hint.delivery_id: hint for hint in reversed(hints)}
-    rows = [{"id": hint.delivery_id, "series": hint.series, "token": ids.token()} for hint in wanted.values()]
-    found = connection.execute(
-        _TAKE,
-        {
-            **as_arrays("wanted", rows),
-            "of_channel": channel,
-            "lease": timedelta(seconds=lease_seconds),
-        },
-    ).all()
+    rows = [
+        {"id": hint.delivery_id, "channel": hint.channel, "series": hint.series, "token": ids.token()}
+        for hint in wanted.values()
+    ]
+    lease = {"lease": timedelta(seconds=lease_seconds)}
+    found = connection.execute(_TAKE, as_arrays("wanted", rows) | lease).all()
     taken = {}
     for row in found:
-        lease = with_what_it_replays(connection, _lease(wanted[row.id], row, begun, channel))
-        taken[row.id] = to_send(lease, row, destination=row.destination)
+        held = with_what_it_replays(connection, _lease(wanted[row.id], row, begun))
+        taken[row.id] = to_send(held, row, destination=row.destination)
     if taken:
         write_attempts(connection, [each.lease for each in taken.values()], worker)
     # Each once: of two hints of one delivery the second finds it busy.
     return [taken.pop(hint.delivery_id, None) for hint in hints]
 
 
-def _lease(hint: Hint, row: Row[Any], begun: float, channel: str) -> Lease:
+def _lease(hint: Hint, row: Row[Any], begun: float) -> Lease:
     return Lease(
         token=row.lease_token,
-        hint=replace(hint, request_id=row.request_id, channel=channel),
+        hint=replace(hint, request_id=row.request_id),
         attempt=1,
         refunded=row.refunded,
         looks=0,

@@ -30,6 +30,9 @@ class GroupCommit(Generic[Item, Result]):
     callers that were alone waits for nobody.
 
     Items of one `kind` are done together, the lowest kind that waits first; sizes are counted for each.
+
+    With `to_the_end` a caller whose item is being stored waits past its own deadline for what becomes of it, which is
+    known by the deadline of the caller that does the work.
     """
 
     def __init__(
@@ -40,12 +43,14 @@ class GroupCommit(Generic[Item, Result]):
         lanes: int,
         gather_seconds: float = 0.0,
         kind: Callable[[Item], int] = lambda _: 0,
+        to_the_end: bool = False,
     ) -> None:
         self._work = work
         self._most = most
         self._free_lanes = lanes
         self._gather_seconds = gather_seconds
         self._kind = kind
+        self._to_the_end = to_the_end
         self._sizes: dict[int, tuple[int, int]] = {}  # of the last two groups of each kind
         self._waiting: deque[_Ticket[Item, Result]] = deque()
         self._lock = threading.Lock()
@@ -54,8 +59,8 @@ class GroupCommit(Generic[Item, Result]):
     def submit(self, item: Item, deadline: Deadline) -> Result:
         """What became of the item.
 
-        Raises what the work raised, `DatabaseUnavailable` when its turn did not come by the deadline, and
-        `CommitUnknown` when it is being stored and nobody knows yet.
+        Raises what the work raised, `DatabaseUnavailable` when its turn did not come by the deadline, and, unless all
+        wait `to_the_end`, `CommitUnknown` when it is being stored and nobody knows yet.
         """
         ticket = _Ticket[Item, Result](item, deadline, self._kind(item))
         if not self._enter(ticket):
@@ -82,7 +87,9 @@ class GroupCommit(Generic[Item, Result]):
             if ticket in self._waiting:
                 self._waiting.remove(ticket)
                 raise DatabaseUnavailable("The database is overloaded.")
-        raise CommitUnknown
+        if not self._to_the_end:
+            raise CommitUnknown
+        ticket.called.wait()
 
     def _lead(self, ticket: _Ticket[Item, Result]) -> None:
         """Do the work of those who wait until that of this caller is done, then hand the lane on."""
