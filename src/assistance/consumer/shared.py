@@ -26,7 +26,7 @@ from assistance.storage.database import Database
 
 #: How long a shared transaction may be in the making; then each of its threads tries alone.
 _SECONDS = 5.0
-_MOST = 32
+_MOST = 128
 #: A message takes about as long to a provider that answers at once.
 _GATHER_SECONDS = 0.008
 
