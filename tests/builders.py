@@ -276,7 +276,7 @@ class Line:
         alarm = Event()
         gates = {name: Gate(name, alarm) for name in channels}
         times = Times(lease=lease, check_after=CHECK_AFTER)
-        shared = SharedTransactions(world.database, "tester", times)
+        shared = SharedTransactions(world.database, "tester", times, lambda: self.subscriber.in_hand)
         self.deliverers = {
             name: Deliverer(
                 world.database,

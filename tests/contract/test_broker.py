@@ -101,6 +101,20 @@ def test_a_message_goes_only_to_the_queue_of_its_channel(broker: Broker) -> None
     assert (one.ids(), two.ids()) == (["for-one"], ["for-two"])
 
 
+def test_in_hand_is_what_waits_for_a_handler_and_what_a_handler_works_on(broker: Broker) -> None:
+    one, two = Inbox(hold=True), Inbox(hold=True)
+    subscriber = broker.subscriber()
+    assert subscriber.in_hand == 0
+    subscriber.start([one.reads("one", workers=1), two.reads("two")])
+    broker.publish("m1", "m2")
+    broker.publish("m3", channel="two")
+    wait_until(lambda: subscriber.in_hand == 3)
+    one.release()
+    wait_until(lambda: subscriber.in_hand == 1)
+    two.release()
+    wait_until(lambda: subscriber.in_hand == 0)
+
+
 def test_an_acknowledged_message_is_gone(broker: Broker) -> None:
     inbox, later = Inbox(), Inbox()
     broker.publish("m")

@@ -72,7 +72,7 @@ class Consumer:
             for name, provider in providers.items()
         ]
         times = Times(lease=60, check_after=CHECK_AFTER)
-        shared = SharedTransactions(world.database, "tester", times)
+        shared = SharedTransactions(world.database, "tester", times, lambda: subscriber.in_hand)
         subscriptions = [
             Subscription(
                 queue=queue_of(each.settings.name),

@@ -88,7 +88,7 @@ def test_a_message_that_meets_a_closed_gate_is_left_to_the_broker_and_neither_tr
         gate=gate,
         worker="tester",
         times=times,
-        shared=SharedTransactions(world.database, "tester", times),
+        shared=SharedTransactions(world.database, "tester", times, lambda: 1),
         stop=threading.Event(),
     )
     fresh, unclear = world.submit().id, world.submit().id

@@ -332,7 +332,7 @@ def test_threads_that_come_meanwhile_share_the_next_transaction(world: World, mo
         return claim_many(connection, hints, **how)
 
     monkeypatch.setattr(shared, "claim_many", slowly)
-    together = SharedTransactions(world.database, "tester", Times(lease=60, check_after=CHECK_AFTER))
+    together = SharedTransactions(world.database, "tester", Times(lease=60, check_after=CHECK_AFTER), lambda: 9)
     with ThreadPoolExecutor(9) as pool:
         tasks = [pool.submit(together.claim, hint) for hint in hints]
         eventually(lambda: len(together._group._waiting) == 8)

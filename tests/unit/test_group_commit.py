@@ -177,6 +177,23 @@ def test_after_a_group_of_several_the_next_one_gathers_as_many_for_a_while(
     assert [len(each) for each in storage.groups] == sizes
 
 
+def test_a_group_waits_for_no_more_callers_than_are_expected(storage: Storage) -> None:
+    expected = 2
+    group = GroupCommit(storage, most=10, lanes=1, gather_seconds=30.0, expected=lambda: expected, kind=lambda n: n % 2)
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(group.submit, 0, _soon())]
+        eventually(lambda: len(storage.groups) == 1)
+        calls += [pool.submit(group.submit, number, _soon()) for number in (2, 4)]
+        _waiting(group, 2)
+        storage.go.set()
+        assert [call.result() for call in calls] == [0, 4, 8]
+        both = [pool.submit(group.submit, number, _soon()) for number in (6, 7)]
+        assert [call.result(10) for call in both] == [12, 14], "the two that are expected are here: no other can come"
+        expected = 1
+        assert group.submit(8, _soon()) == 16
+    assert [len(each) for each in storage.groups] == [1, 2, 1, 1, 1]
+
+
 def test_what_is_of_another_kind_waits_for_its_own_group_and_the_lowest_kind_goes_first(storage: Storage) -> None:
     group = GroupCommit(storage, most=10, lanes=1, kind=lambda number: number % 2)
     with ThreadPoolExecutor(7) as pool:

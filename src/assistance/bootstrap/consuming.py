@@ -43,9 +43,9 @@ def run_consumer(settings: Settings, channels: Collection[str], stop: threading.
     busy = settings.workers_per_channel * len(channels)
     connections = min(busy, 32) + 3
     with open_parts(settings, "consumer", stop, pool_size=connections, looks_up=True) as parts, ExitStack() as closing:
-        consuming = consuming_of(parts, channels)
-        serve_metrics(parts, closing)
         subscriber = RabbitSubscriber(parts.broker_url, parts.configuration.channels)
+        consuming = consuming_of(parts, channels, subscriber)
+        serve_metrics(parts, closing)
         closing.enter_context(
             beating(parts, "consumer", lambda: {"broker": subscriber.state, "channels": sorted(channels)})
         )
@@ -56,11 +56,11 @@ def run_consumer(settings: Settings, channels: Collection[str], stop: threading.
         log.info("consumer.stopped", everything_finished=subscriber.stop(STOP_SECONDS))
 
 
-def consuming_of(parts: Parts, channels: Iterable[str]) -> Consuming:
+def consuming_of(parts: Parts, channels: Iterable[str], subscriber: Subscriber) -> Consuming:
     """Raises `SettingsError` for a channel that is not configured or whose options are wrong."""
     consuming = Consuming()
     times = Times(lease=parts.settings.lease_seconds, check_after=parts.settings.check_after_seconds)
-    shared = SharedTransactions(parts.database, parts.worker, times)
+    shared = SharedTransactions(parts.database, parts.worker, times, lambda: subscriber.in_hand)
     mistakes: list[str] = []
     for name in channels:
         try:

@@ -112,6 +112,10 @@ class Subscriber(Protocol):
     def state(self) -> ConnectionState:
         """Where the connection stands now; READY means that every subscription is consuming. Thread-safe."""
 
+    @property
+    def in_hand(self) -> int:
+        """How many messages were received whose handlers have not ended yet. Thread-safe."""
+
     def start(self, subscriptions: Sequence[Subscription]) -> None:
         """Begin to receive; returns at once, also while the broker is away."""
 

@@ -53,6 +53,11 @@ class HandlerPool(Generic[Ticket]):
         """Whether messages wait instead of being begun."""
         return self._paused
 
+    @property
+    def in_hand(self) -> int:
+        """How many messages wait or are being handled."""
+        return len(self._waiting) + self._busy
+
     def pause(self) -> None:
         """Begin no message from now on; those in hand end as usual."""
         with self._changed:

@@ -217,6 +217,11 @@ class MemorySubscriber:
         """READY from `start` to `stop`."""
         return self._state
 
+    @property
+    def in_hand(self) -> int:
+        """How many messages wait here or are being handled."""
+        return sum(consumer.pool.in_hand for consumer in self._consumers)
+
     def start(self, subscriptions: Sequence[Subscription]) -> None:
         """Begin to receive."""
         self._consumers = [_Consumer(self._broker, subscription) for subscription in subscriptions]

@@ -6,7 +6,7 @@ one, with all others who came, whatever their channels are; a thread that is alo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -40,14 +40,23 @@ class Times:
 
 
 class SharedTransactions:
-    """First tries begin here, and how tries ended is written down, unless something is particular about them."""
+    """First tries begin here, and how tries ended is written down, unless something is particular about them.
 
-    def __init__(self, database: Database, worker: str, times: Times) -> None:
+    `in_hand` tells how many messages this process works on: a transaction waits for nobody else.
+    """
+
+    def __init__(self, database: Database, worker: str, times: Times, in_hand: Callable[[], int]) -> None:
         self._database = database
         self._worker = worker
         self._times = times
         self._group = GroupCommit[Hint | Ending, ToSend | Concluded | None](
-            self._run, most=_MOST, lanes=1, gather_seconds=_GATHER_SECONDS, kind=_kind, to_the_end=True
+            self._run,
+            most=_MOST,
+            lanes=1,
+            gather_seconds=_GATHER_SECONDS,
+            expected=in_hand,
+            kind=_kind,
+            to_the_end=True,
         )
 
     def claim(self, hint: Hint) -> ToSend | None:

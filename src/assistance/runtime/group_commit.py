@@ -7,6 +7,7 @@ one commit.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -25,9 +26,9 @@ Work = Callable[[Sequence[Item], Deadline], Sequence[Result]]
 class GroupCommit(Generic[Item, Result]):
     """Does the work of callers together: `most` items at once, `lanes` groups at the same time. Thread-safe.
 
-    With `gather_seconds` a group waits, that long at most, until it is as large as the larger of the two before it:
-    callers that come back as soon as they are answered would else fall into many small groups. Whoever comes after
-    callers that were alone waits for nobody.
+    With `gather_seconds` a group waits, that long at most, until it is as large as the larger of the two before it, or
+    as many callers are here as are `expected`: callers that come back as soon as they are answered would else fall
+    into many small groups. Whoever comes after callers that were alone waits for nobody.
 
     Items of one `kind` are done together, the lowest kind that waits first; sizes are counted for each.
 
@@ -42,6 +43,7 @@ class GroupCommit(Generic[Item, Result]):
         most: int,
         lanes: int,
         gather_seconds: float = 0.0,
+        expected: Callable[[], float] = lambda: math.inf,
         kind: Callable[[Item], int] = lambda _: 0,
         to_the_end: bool = False,
     ) -> None:
@@ -49,6 +51,7 @@ class GroupCommit(Generic[Item, Result]):
         self._most = most
         self._free_lanes = lanes
         self._gather_seconds = gather_seconds
+        self._expected = expected
         self._kind = kind
         self._to_the_end = to_the_end
         self._sizes: dict[int, tuple[int, int]] = {}  # of the last two groups of each kind
@@ -119,7 +122,7 @@ class GroupCommit(Generic[Item, Result]):
     def _next_group(self, leader: _Ticket[Item, Result]) -> list[_Ticket[Item, Result]]:
         with self._lock:
             if self._gather_seconds:
-                self._came.wait_for(lambda: self._is_large(self._alike(leader)), self._gather_seconds)
+                self._came.wait_for(lambda: self._need_not_wait(leader), self._gather_seconds)
             group = self._alike(leader)[: self._most]
             for each in group:
                 if each is not leader:
@@ -134,8 +137,10 @@ class GroupCommit(Generic[Item, Result]):
         lowest = min(each.kind for each in everybody)
         return [each for each in everybody if each.kind == lowest]
 
-    def _is_large(self, group: Sequence[_Ticket[Item, Result]]) -> bool:
-        return len(group) >= min(max(self._sizes_of(group[0].kind)), self._most)
+    def _need_not_wait(self, leader: _Ticket[Item, Result]) -> bool:
+        group = self._alike(leader)
+        is_large = len(group) >= min(max(self._sizes_of(group[0].kind)), self._most)
+        return is_large or 1 + len(self._waiting) >= self._expected()
 
     def _sizes_of(self, kind: int) -> tuple[int, int]:
         return self._sizes.get(kind, (1, 1))

@@ -192,6 +192,11 @@ class RabbitSubscriber:
             return ConnectionState.TOPOLOGY
         return state
 
+    @property
+    def in_hand(self) -> int:
+        """How many messages wait here or are being handled."""
+        return sum(stream.pool.in_hand for stream in self._streams)
+
     def start(self, subscriptions: Sequence[Subscription]) -> None:
         """Begin to receive."""
         self._streams = tuple(_Stream(each, self._connection, self._on_in_order) for each in subscriptions)
