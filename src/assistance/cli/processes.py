@@ -24,9 +24,19 @@ def _stopping_is_fine() -> Iterator[None]:
 def _beginning() -> Iterator[None]:
     """Import without looking for garbage meanwhile, and never again through what was imported: all of it stays."""
     gc.disable()
+    _import_structlog()
     yield
     gc.freeze()
     gc.enable()
+
+
+def _import_structlog() -> None:
+    """Without `rich`, which it takes along for tracebacks of a kind that ours are not: 5 MB, and half of its time."""
+    if "structlog" not in sys.modules and "rich" not in sys.modules:
+        sys.modules["rich"] = None  # type: ignore[assignment]  # importing it fails then
+        import structlog  # noqa: F401 (whoever logs finds it there)
+
+        del sys.modules["rich"]
 
 
 @click.command()
