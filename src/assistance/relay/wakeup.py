@@ -12,8 +12,8 @@ from assistance.outbox.hint import WAKE_UP
 from assistance.runtime.clock import Backoff
 from assistance.storage.database import raw_connection
 
-#: How often the listening thread looks whether it should stop.
-_LOOK_SECONDS = 0.5
+#: How often the listening thread, which nobody waits for, looks whether it should stop.
+_LOOK_SECONDS = 2.0
 #: Rows that become due one shortly after the other are published together.
 _SHORTEST_SECONDS = 0.01
 
