@@ -35,7 +35,7 @@ def row(bench: Bench) -> Iterator[Row]:
         processes = [*installation.processes.values(), conciliation]
         yield Row(
             title="Idle",
-            note=f"API, relay, consumer and conciliation; {quiet:g} seconds of quiet after a few requests, then one more.",
+            note=f"API, relay, consumer and conciliation; {quiet:g} seconds of quiet after some requests, then one.",
             cases=[Case(name=OURS, measure=partial(_rest, stand, processes, sink, quiet))],
             targets=[
                 Target(figure="% of a core", limit=1, is_most=True, unit=" %"),
