@@ -148,7 +148,9 @@ def start(arguments: Sequence[str], environment: Mapping[str, str], log: Path) -
 
 @cache
 def _nursery_of_this_run(*, shares_metrics: bool) -> Nursery:
-    nursery = Nursery(sharing_metrics(Path(tempfile.mkdtemp())) if shares_metrics else {})
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    nursery = Nursery(sharing_metrics(Path(folder.name)) if shares_metrics else {})
     atexit.register(nursery.close)
     return nursery
 

@@ -91,6 +91,24 @@ def test_a_migration_that_meets_work_which_locks_the_other_way_round_tries_again
         assert migrating.result() == ("0002", SCHEMA_REVISION)
 
 
+def test_a_migration_that_always_meets_such_work_says_so_and_changes_nothing(database_url: str) -> None:
+    with engine_of(database_url).connect() as connection:
+        downgrade(connection, "0002")
+        connection.execute(
+            text(
+                "CREATE FUNCTION deadlock() RETURNS event_trigger LANGUAGE plpgsql AS"
+                " $$ BEGIN RAISE SQLSTATE '40P01'; END $$; CREATE EVENT TRIGGER always ON ddl_command_start"
+                " WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION deadlock()"
+            )
+        )
+        connection.commit()
+        with pytest.raises(DatabaseUnavailable, match=r"locks the same tables, 5 times; nothing was changed"):
+            migrate(database_url)
+        connection.execute(text("DROP EVENT TRIGGER always; DROP FUNCTION deadlock()"))
+        connection.commit()
+    assert migrate(database_url) == ("0002", SCHEMA_REVISION)
+
+
 def test_a_downgrade_leaves_nothing_behind_and_the_way_up_is_open_again(database_url: str) -> None:
     with engine_of(database_url).connect() as connection:
         downgrade(connection, "base")

@@ -53,6 +53,11 @@ def migrate(url: str) -> tuple[str | None, str | None]:
             connection.execute(sqlalchemy.text("SELECT pg_advisory_unlock(:lock)"), {"lock": _LOCK})
             return before, after
     except exc.OperationalError as error:
+        if sqlstate(error) in TRY_AGAIN_CODES:
+            raise DatabaseUnavailable(
+                f"The migration met other work that locks the same tables, {_TRIES} times; nothing was changed by it. "
+                "Run it again at a quieter time."
+            ) from error
         raise DatabaseUnavailable(f"The database cannot be reached{tls_trouble(error)}.") from error
     finally:
         engine.dispose()
