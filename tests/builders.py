@@ -276,7 +276,9 @@ class Line:
         alarm = Event()
         gates = {name: Gate(name, alarm) for name in channels}
         times = Times(lease=lease, check_after=CHECK_AFTER)
-        shared = SharedTransactions(world.database, "tester", times, lambda: self.subscriber.in_hand)
+        shared = SharedTransactions(
+            world.database, "tester", times, lambda: self.subscriber.in_hand(set(map(queue_of, channels)))
+        )
         self.deliverers = {
             name: Deliverer(
                 world.database,

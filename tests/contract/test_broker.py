@@ -104,15 +104,17 @@ def test_a_message_goes_only_to_the_queue_of_its_channel(broker: Broker) -> None
 def test_in_hand_is_what_waits_for_a_handler_and_what_a_handler_works_on(broker: Broker) -> None:
     one, two = Inbox(hold=True), Inbox(hold=True)
     subscriber = broker.subscriber()
-    assert subscriber.in_hand == 0
+    both = {queue_of("one"), queue_of("two")}
+    assert subscriber.in_hand(both) == 0
     subscriber.start([one.reads("one", workers=1), two.reads("two")])
     broker.publish("m1", "m2")
     broker.publish("m3", channel="two")
-    wait_until(lambda: subscriber.in_hand == 3)
+    wait_until(lambda: subscriber.in_hand(both) == 3)
+    assert subscriber.in_hand({queue_of("one")}) == 2
     one.release()
-    wait_until(lambda: subscriber.in_hand == 1)
+    wait_until(lambda: subscriber.in_hand(both) == 1)
     two.release()
-    wait_until(lambda: subscriber.in_hand == 0)
+    wait_until(lambda: subscriber.in_hand(both) == 0)
 
 
 def test_an_acknowledged_message_is_gone(broker: Broker) -> None:

@@ -72,7 +72,6 @@ class Consumer:
             for name, provider in providers.items()
         ]
         times = Times(lease=60, check_after=CHECK_AFTER)
-        shared = SharedTransactions(world.database, "tester", times, lambda: subscriber.in_hand)
         subscriptions = [
             Subscription(
                 queue=queue_of(each.settings.name),
@@ -84,7 +83,7 @@ class Consumer:
                     gate=each.gate,
                     worker="tester",
                     times=times,
-                    shared=shared,
+                    shared=sharing(world, subscriber, each.settings.name, times),
                     stop=self.stopping,
                 ).handle,
             )
@@ -101,6 +100,11 @@ class Consumer:
         self.alarm.set()
         self._loop.join(20)
         self.subscriber.stop(10)
+
+
+def sharing(world: World, subscriber: Subscriber, channel: str, times: Times) -> SharedTransactions:
+    """A channel that shares with none, as in a process that consumes few."""
+    return SharedTransactions(world.database, "tester", times, lambda: subscriber.in_hand({queue_of(channel)}))
 
 
 class Consumers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,6 +25,9 @@ from assistance.runtime.loop import patiently, run_passes
 from assistance.settings import Settings
 
 log = structlog.get_logger()
+
+#: How many groups of channels share their transactions: up to as many channels do not wait for one another.
+_LANES = 4
 
 
 @dataclass(kw_only=True, slots=True)
@@ -60,16 +64,23 @@ def consuming_of(parts: Parts, channels: Iterable[str], subscriber: Subscriber) 
     """Raises `SettingsError` for a channel that is not configured or whose options are wrong."""
     consuming = Consuming()
     times = Times(lease=parts.settings.lease_seconds, check_after=parts.settings.check_after_seconds)
-    shared = SharedTransactions(parts.database, parts.worker, times, lambda: subscriber.in_hand)
+    names = list(channels)
+    lanes = [_lane(parts, names[first::_LANES], times, subscriber) for first in range(_LANES)]
     mistakes: list[str] = []
-    for name in channels:
+    for name, lane in zip(names, itertools.cycle(lanes), strict=False):
         try:
-            _add(consuming, parts, name, times, shared)
+            _add(consuming, parts, name, times, lane)
         except SettingsError as error:
             mistakes.append(str(error))
     if mistakes:
         raise SettingsError("\n".join(mistakes))
     return consuming
+
+
+def _lane(parts: Parts, channels: Iterable[str], times: Times, subscriber: Subscriber) -> SharedTransactions:
+    """What these channels share."""
+    queues = frozenset(map(queue_of, channels))
+    return SharedTransactions(parts.database, parts.worker, times, lambda: subscriber.in_hand(queues))
 
 
 def _add(consuming: Consuming, parts: Parts, name: str, times: Times, shared: SharedTransactions) -> None:

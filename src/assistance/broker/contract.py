@@ -5,7 +5,7 @@ Every implementation passes the suites in tests/contract/test_broker*.py, senten
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -112,12 +112,11 @@ class Subscriber(Protocol):
     def state(self) -> ConnectionState:
         """Where the connection stands now; READY means that every subscription is consuming. Thread-safe."""
 
-    @property
-    def in_hand(self) -> int:
-        """How many messages were received whose handlers have not ended yet. Thread-safe."""
-
     def start(self, subscriptions: Sequence[Subscription]) -> None:
         """Begin to receive; returns at once, also while the broker is away."""
+
+    def in_hand(self, queues: Collection[str]) -> int:
+        """How many messages of these queues were received whose handlers have not ended yet. Thread-safe."""
 
     def pause(self, queue: str) -> None:
         """Stop consuming one queue: once this returns, no handler begins a message of it.

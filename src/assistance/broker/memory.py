@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from assistance.broker.contract import (
@@ -217,11 +217,6 @@ class MemorySubscriber:
         """READY from `start` to `stop`."""
         return self._state
 
-    @property
-    def in_hand(self) -> int:
-        """How many messages wait here or are being handled."""
-        return sum(consumer.pool.in_hand for consumer in self._consumers)
-
     def start(self, subscriptions: Sequence[Subscription]) -> None:
         """Begin to receive."""
         self._consumers = [_Consumer(self._broker, subscription) for subscription in subscriptions]
@@ -231,6 +226,10 @@ class MemorySubscriber:
                 consumer.pool.pause()
             self._broker.attach(consumer)
         self._state = ConnectionState.READY
+
+    def in_hand(self, queues: Collection[str]) -> int:
+        """How many messages of these queues wait here or are being handled."""
+        return sum(consumer.pool.in_hand for consumer in self._consumers if consumer.queue in queues)
 
     def pause(self, queue: str) -> None:
         """Stop consuming one queue."""

@@ -1,7 +1,8 @@
-"""What the threads of a consumer want of the database at the same moment, done in one transaction.
+"""What threads of a consumer want of the database at the same moment, done in one transaction.
 
 A transaction costs a consumer more than anything else it does. Whoever comes while one is under way waits for the next
-one, with all others who came, whatever their channels are; a thread that is alone waits for nobody.
+one, with all others who came, whatever their channels are; a thread that is alone waits for nobody. A process has
+several of these, so that few channels have nothing to do with one another, and hundreds go together.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Times:
 class SharedTransactions:
     """First tries begin here, and how tries ended is written down, unless something is particular about them.
 
-    `in_hand` tells how many messages this process works on: a transaction waits for nobody else.
+    `in_hand` tells how many messages are worked on by those who share: a transaction waits for nobody else.
     """
 
     def __init__(self, database: Database, worker: str, times: Times, in_hand: Callable[[], int]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -192,11 +192,6 @@ class RabbitSubscriber:
             return ConnectionState.TOPOLOGY
         return state
 
-    @property
-    def in_hand(self) -> int:
-        """How many messages wait here or are being handled."""
-        return sum(stream.pool.in_hand for stream in self._streams)
-
     def start(self, subscriptions: Sequence[Subscription]) -> None:
         """Begin to receive."""
         self._streams = tuple(_Stream(each, self._connection, self._on_in_order) for each in subscriptions)
@@ -205,6 +200,10 @@ class RabbitSubscriber:
             if stream.queue in self._paused:
                 stream.pool.pause()
         self._connection.start()
+
+    def in_hand(self, queues: Collection[str]) -> int:
+        """How many messages of these queues wait here or are being handled."""
+        return sum(stream.pool.in_hand for stream in self._streams if stream.queue in queues)
 
     def pause(self, queue: str) -> None:
         """Stop consuming one queue."""
