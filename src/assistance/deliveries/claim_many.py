@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
     UUID,
     Connection,
     Integer,
@@ -20,9 +21,13 @@ from sqlalchemy import (
     Row,
     Select,
     Text,
+    and_,
     bindparam,
+    case,
+    false,
     func,
     select,
+    true,
     update,
 )
 
@@ -38,17 +43,23 @@ from assistance.storage.tables import deliveries, requests
 
 def _taken() -> Select[Any]:
     wanted = given("wanted", id=UUID, channel=Text, series=Integer, token=UUID)
+    is_ordinary = and_(
+        deliveries.c.channel == wanted.c.channel,
+        deliveries.c.state == DeliveryState.PENDING,
+        deliveries.c.next_attempt_at <= func.now(),
+        deliveries.c.first_attempt_at.is_(None),
+        deliveries.c.attempt == 0,
+        deliveries.c.purpose == Purpose.NOTIFY,
+        deliveries.c.step == 0,
+    )
     ordinary = (
         select(deliveries.c.id, wanted.c.token, outage_seconds(deliveries.c.channel).label("out_before"))
         .join_from(deliveries, wanted, (deliveries.c.id == wanted.c.id) & (deliveries.c.series == wanted.c.series))
         .where(
-            deliveries.c.channel == wanted.c.channel,
-            deliveries.c.state == DeliveryState.PENDING,
-            deliveries.c.next_attempt_at <= func.now(),
-            deliveries.c.first_attempt_at.is_(None),
-            deliveries.c.attempt == 0,
-            deliveries.c.purpose == Purpose.NOTIFY,
-            deliveries.c.step == 0,
+            deliveries.c.id == func.any(bindparam("wanted_id", type_=ARRAY(UUID))),
+            # In an expression that no index knows: a plan that was made while few deliveries waited would go through
+            # all that wait, however many there are later.
+            case((is_ordinary, true()), else_=false()),
         )
         .with_for_update(of=deliveries, skip_locked=True)
         .cte("ordinary")
